@@ -1,1 +1,5 @@
+//! Concurrency of Understudy: supervised actors that pass messages.
+//!
+//! Decisions live in `understudy-domain`; disks, models and HTTP live behind the traits of [`ports`].
 
+pub mod ports;

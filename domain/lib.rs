@@ -1,1 +1,24 @@
+//! Pure decisions and data of Understudy.
+//!
+//! Nothing here does I/O or reads time, environment or randomness: `now`, seeds
+//! and ids are arguments, so the same inputs give the same outputs anywhere.
 
+pub mod backfill;
+pub mod calibrate;
+pub mod entity;
+pub mod event;
+pub mod expr;
+pub mod features;
+pub mod fixed_hash;
+pub mod join;
+pub mod metrics;
+pub mod model;
+pub mod monitor;
+pub mod prediction;
+pub mod problem;
+pub mod profile;
+pub mod project;
+pub mod route;
+pub mod time;
+pub mod validate;
+pub mod value;

@@ -1,0 +1,137 @@
+//! What the actors need from the outside. `src` implements these; tests bring their own.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use understudy_domain::entity::EntityHash;
+use understudy_domain::event::LoggedEvent;
+use understudy_domain::model::Manifest;
+use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecord};
+use understudy_domain::profile::ReferenceProfile;
+use understudy_domain::project::TrainSpec;
+use understudy_domain::time::Timestamp;
+use understudy_domain::value::Value;
+
+/// Why the store did not do what was asked. Nothing was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// The disk refused a read, write or sync.
+    Io(String),
+    /// A record did not match its checksum, or could not be decoded.
+    Corrupt(String),
+    /// The writer's queue is full; try again.
+    Full,
+    /// The store was closed.
+    Closed,
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StoreError::Io(e) => write!(f, "storage: {e}"),
+            StoreError::Corrupt(e) => write!(f, "corrupt record: {e}"),
+            StoreError::Full => f.write_str("the log's queue is full"),
+            StoreError::Closed => f.write_str("the store is closed"),
+        }
+    }
+}
+
+/// Resolves once the records are durable (group commit).
+pub type Commit = oneshot::Receiver<Result<(), StoreError>>;
+
+/// The time that decisions run on.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Timestamp;
+    /// A recorded stream moves its own clock; the wall clock ignores this. Never moves back.
+    fn observe(&self, t: Timestamp);
+    /// True while a recorded stream is the clock: requests may carry their own time.
+    fn is_stream(&self) -> bool;
+}
+
+/// Every accepted event, in order of `seq` (1, 2, ...).
+pub trait EventLog: Send + Sync {
+    /// Highest durable sequence number, 0 if none.
+    fn last_seq(&self) -> u64;
+    /// Appends in order; `seq`s continue the log without a gap.
+    fn append(&self, events: Vec<LoggedEvent>) -> Commit;
+    /// Visits events with `seq >= from` in order until told to stop.
+    fn scan(&self, from: u64, visit: &mut dyn FnMut(LoggedEvent) -> ControlFlow<()>) -> Result<(), StoreError>;
+}
+
+pub trait PredictionLog: Send + Sync {
+    fn append(&self, records: Vec<PredictionRecord>) -> Commit;
+    fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError>;
+    /// Visits predictions with `id >= from` in order of id, of one model or of all.
+    fn scan(
+        &self,
+        model: Option<&str>,
+        from: PredictionId,
+        visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+}
+
+pub trait OutcomeLog: Send + Sync {
+    fn append(&self, records: Vec<OutcomeRecord>) -> Commit;
+    /// Visits outcomes in order of arrival, starting at position `from` (0 = all).
+    fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError>;
+}
+
+/// Cold entity state and snapshots of a feature shard.
+pub trait FeatureStore: Send + Sync {
+    /// Writes entity states and the shard's watermark in one atomic, durable batch.
+    fn save(&self, shard: usize, watermark: u64, entities: Vec<(EntityHash, Vec<u8>)>) -> Result<(), StoreError>;
+    fn load(&self, shard: usize, entity: EntityHash) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Sequence number up to which `shard`'s saved state holds every event; 0 if none.
+    fn watermark(&self, shard: usize) -> Result<u64, StoreError>;
+    /// Hash of the feature set (and shard count) that the saved state belongs to.
+    fn layout(&self) -> Result<Option<String>, StoreError>;
+    /// Drops all saved state and records the new layout.
+    fn reset(&self, layout: &str) -> Result<(), StoreError>;
+}
+
+/// A loaded model version. Pure computation; may be called from any thread.
+pub trait ModelRuntime: Send + Sync {
+    fn manifest(&self) -> &Manifest;
+    fn profile(&self) -> &ReferenceProfile;
+    /// Calibrated probability of the positive label for each row; rows are in signature order.
+    fn predict(&self, rows: &[&[Value]]) -> Result<Vec<f64>, String>;
+    /// Memory it holds, for the pool's budget.
+    fn bytes(&self) -> usize;
+}
+
+/// The registered versions and how to load one.
+pub trait ModelLoader: Send + Sync {
+    /// Versions of a model, oldest first.
+    fn versions(&self, model: &str) -> Result<Vec<String>, String>;
+    /// Checks files and checksums, loads, and answers the golden requests; blocking.
+    fn load(&self, model: &str, version: &str) -> Result<Arc<dyn ModelRuntime>, String>;
+}
+
+/// One row of a training set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingRow {
+    pub request_id: String,
+    pub time: Timestamp,
+    pub vector: Vec<Value>,
+    pub label: bool,
+}
+
+/// Everything a trainer needs; rows are ordered by time.
+pub struct TrainingJob {
+    pub model: String,
+    pub spec: TrainSpec,
+    pub signature: understudy_domain::model::Signature,
+    pub feature_set: String,
+    pub threshold: f64,
+    pub created: Timestamp,
+    pub rows: Vec<TrainingRow>,
+}
+
+/// Share done (0..1) and a word on where it is.
+pub type Progress<'a> = &'a (dyn Fn(f32, &str) + Send + Sync);
+
+pub trait Trainer: Send + Sync {
+    /// Trains, calibrates, makes the reference profile and golden requests, and registers the
+    /// artefact whole or not at all; blocking. Returns the new version's manifest.
+    fn train(&self, job: TrainingJob, progress: Progress<'_>) -> Result<Manifest, String>;
+}

@@ -1,0 +1,69 @@
+//! A model version: one immutable, checksummed artefact with its signature.
+
+use crate::calibrate::Calibration;
+use crate::time::Timestamp;
+use crate::value::ValueType;
+use serde::{Deserialize, Serialize};
+
+/// One input of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureFeature {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: ValueType,
+    pub nullable: bool,
+}
+
+/// The ordered inputs of a model and the words for its answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    pub features: Vec<SignatureFeature>,
+    pub positive_label: String,
+    pub negative_label: String,
+}
+
+/// A file of the artefact besides the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtefactFile {
+    pub name: String,
+    pub bytes: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+}
+
+/// Where a version came from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    pub created: Timestamp,
+    pub algorithm: String,
+    pub seed: u64,
+    pub rows: u64,
+    pub positive_share: f64,
+    /// Event times of the first and last training row.
+    pub from: Timestamp,
+    pub until: Timestamp,
+    /// Figures on the held-out tail of the training period, by name (`auc`, `log_loss`, ...).
+    pub held_out: std::collections::BTreeMap<String, f64>,
+}
+
+/// `manifest.json` of a version's directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format of this file; 1.
+    pub manifest_version: u32,
+    pub model: String,
+    pub version: String,
+    /// `candle`.
+    pub runtime: String,
+    /// The runtime's own description of the network and its input encoding.
+    pub architecture: serde_json::Value,
+    /// Content hash of the feature definitions it was trained on.
+    pub feature_set: String,
+    pub signature: Signature,
+    pub calibration: Calibration,
+    /// Scores at or above it get the positive label.
+    pub threshold: f64,
+    pub provenance: Provenance,
+    pub files: Vec<ArtefactFile>,
+}
