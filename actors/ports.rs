@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use understudy_domain::entity::EntityHash;
 use understudy_domain::event::LoggedEvent;
+use understudy_domain::features::EntityState;
 use understudy_domain::model::Manifest;
 use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecord};
 use understudy_domain::profile::ReferenceProfile;
@@ -79,8 +80,8 @@ pub trait OutcomeLog: Send + Sync {
 /// Cold entity state and snapshots of a feature shard.
 pub trait FeatureStore: Send + Sync {
     /// Writes entity states and the shard's watermark in one atomic, durable batch.
-    fn save(&self, shard: usize, watermark: u64, entities: Vec<(EntityHash, Vec<u8>)>) -> Result<(), StoreError>;
-    fn load(&self, shard: usize, entity: EntityHash) -> Result<Option<Vec<u8>>, StoreError>;
+    fn save(&self, shard: usize, watermark: u64, entities: Vec<(EntityHash, EntityState)>) -> Result<(), StoreError>;
+    fn load(&self, shard: usize, entity: EntityHash) -> Result<Option<EntityState>, StoreError>;
     /// Sequence number up to which `shard`'s saved state holds every event; 0 if none.
     fn watermark(&self, shard: usize) -> Result<u64, StoreError>;
     /// Hash of the feature set (and shard count) that the saved state belongs to.

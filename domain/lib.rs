@@ -5,6 +5,7 @@
 
 pub mod backfill;
 pub mod calibrate;
+pub mod encode;
 pub mod entity;
 pub mod event;
 pub mod expr;

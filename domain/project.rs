@@ -108,8 +108,10 @@ pub struct FeatureSpec {
 pub struct ContextSpec {
     #[serde(rename = "type")]
     pub kind: ValueType,
-    /// Request field that carries it; its own name if not said.
+    /// Context field of the request that carries it; its own name if not said.
     pub field: Option<String>,
+    /// Taken from this entity key of the request instead of a context field.
+    pub entity_key: Option<String>,
     #[serde(default)]
     pub transforms: Vec<Transform>,
     #[serde(default)]

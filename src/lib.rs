@@ -1,1 +1,8 @@
+//! Understudy: the program around the actors: HTTP, storage, model runtimes, telemetry, wiring.
 
+pub mod cli;
+pub mod config;
+pub mod gateway;
+pub mod runtime;
+pub mod storage;
+pub mod tables;
