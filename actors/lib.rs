@@ -2,4 +2,5 @@
 //!
 //! Decisions live in `understudy-domain`; disks, models and HTTP live behind the traits of [`ports`].
 
+pub mod api;
 pub mod ports;
