@@ -5,6 +5,7 @@
 
 pub mod backfill;
 pub mod calibrate;
+pub mod dedupe;
 pub mod encode;
 pub mod entity;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod prediction;
 pub mod problem;
 pub mod profile;
 pub mod project;
+pub mod restart;
 pub mod route;
 pub mod time;
 pub mod validate;
