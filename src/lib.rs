@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod gateway;
+pub mod report;
 pub mod runtime;
 pub mod storage;
 pub mod tables;

@@ -1,1 +1,91 @@
-//! (to be written)
+//! The command line: a client of the HTTP gateway, and of nothing else that runs.
+
+pub mod args;
+// mod bench;
+mod client;
+mod config;
+mod demo;
+mod doctor;
+mod error;
+mod features;
+pub mod host;
+mod init;
+mod log;
+mod models;
+mod monitor;
+mod output;
+mod replay;
+mod rules;
+mod source;
+mod table;
+mod target;
+
+use args::{Cli, Command, Format};
+use clap::{CommandFactory, Parser};
+use error::{CliError, Result};
+use std::process::ExitCode;
+use target::Context;
+
+/// Parses the process's arguments, does what they say, and returns the exit code:
+/// 0 done, 1 failure or finding, 2 wrong command line.
+pub fn run(host: host::Host) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = u8::try_from(e.exit_code()).unwrap_or(error::USAGE);
+            // Help into a closed pipe is no failure.
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(cli, host) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            output::note(e.render().trim_end());
+            ExitCode::from(e.exit)
+        }
+    }
+}
+
+fn dispatch(cli: Cli, host: host::Host) -> Result {
+    let g = cli.global;
+    let json = g.output == Format::Json;
+    let ctx = Context { project: g.project, url: g.url, json, quiet: g.quiet, verbose: g.verbose, host };
+    match &cli.command {
+        Command::Demo(a) => demo::run(&ctx, a),
+        Command::Init { dir } => init::run(&ctx, dir),
+        Command::Serve { set } => serve(&ctx, set),
+        Command::Replay(a) => replay::run(&ctx, a),
+        Command::Events(args::EventsCommand::Import { file, batch }) => replay::import(&ctx, file, *batch),
+        Command::Train { model, no_wait } => models::train(&ctx, model, *no_wait),
+        Command::Predict(a) => models::predict(&ctx, a),
+        Command::Model(c) => models::run(&ctx, c),
+        Command::Feature(c) => features::run(&ctx, c),
+        Command::Monitor(c) => monitor::run(&ctx, c),
+        Command::Log(c) => log::run(&ctx, c),
+        Command::Why { id } => log::why(&ctx, id),
+        Command::Rules(args::RulesCommand::Try { file, model }) => rules::try_file(&ctx, file, model.as_deref()),
+        Command::Outcome(args::OutcomeCommand::Post(a)) => models::outcome(&ctx, a),
+        Command::Config(c) => config::run(&ctx, c),
+        Command::Bench(_) => Err(CliError::new("the benchmark is not in this build")),
+        Command::Doctor => doctor::run(&ctx),
+        Command::Completion { shell } => completion(*shell),
+    }
+}
+
+fn serve(ctx: &Context, set: &[(String, String)]) -> Result {
+    if ctx.url.is_some() {
+        return Err(CliError::usage("`serve` starts a server; --url names one that runs")
+            .hint("the address is set with --set server.port=PORT or in understudy.toml"));
+    }
+    let project = ctx.project_dir();
+    target::known_project(&project)?;
+    Ok((ctx.host.serve)(&project, set.to_vec())?)
+}
+
+fn completion(shell: clap_complete::Shell) -> Result {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "understudy", &mut script);
+    output::put(&String::from_utf8_lossy(&script));
+    Ok(())
+}

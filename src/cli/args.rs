@@ -1,0 +1,435 @@
+//! The words of the command line. Noun first: `model list`, `feature explain`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Takes a model from a notebook to production and keeps it good there.
+#[derive(Debug, Parser)]
+#[command(name = "understudy", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Project directory (holds understudy.toml) [default: .]
+    #[arg(long, global = true, value_name = "DIR", env = "UNDERSTUDY_PROJECT")]
+    pub project: Option<PathBuf>,
+    /// Talk to this running server instead of the project's own
+    #[arg(long, global = true, value_name = "URL", env = "UNDERSTUDY_URL")]
+    pub url: Option<String>,
+    /// How results are printed
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Print results and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Say more; twice for even more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replay a recorded year: train, predict, join outcomes, show the quality of every week
+    Demo(DemoArgs),
+    /// Make a new project with one example of everything
+    Init {
+        /// Directory to make; must be empty or not exist
+        dir: PathBuf,
+    },
+    /// Run the server in the foreground until Ctrl-C or SIGTERM
+    Serve {
+        /// Override a setting: --set server.port=9000 (repeatable)
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+        set: Vec<(String, String)>,
+    },
+    /// Send a recorded stream to the server in its order (needs clock.source = "stream")
+    Replay(ReplayArgs),
+    /// Events of the present
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// Train a model on the event log and register the version
+    Train {
+        model: String,
+        /// Return at once with the job's number
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Ask a model for a prediction
+    Predict(PredictArgs),
+    /// Models and their versions
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Features: definitions, values, checks
+    #[command(subcommand)]
+    Feature(FeatureCommand),
+    /// Quality over time
+    #[command(subcommand)]
+    Monitor(MonitorCommand),
+    /// The prediction log
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Everything known about one prediction: inputs, ages, findings, version, outcome
+    Why {
+        /// Prediction id (a ULID)
+        id: String,
+    },
+    /// Validation rules
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// The truth about earlier predictions
+    #[command(subcommand)]
+    Outcome(OutcomeCommand),
+    /// The project's files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Measure the real server, beside a bare handler on the same machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Check the machine and the project for what would go wrong
+    Doctor,
+    /// Print the completion script of a shell
+    Completion {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// A shorter run: about a month of training, three weeks of serving
+    #[arg(long)]
+    pub quick: bool,
+    /// Keep serving at the end, until Ctrl-C
+    #[arg(long)]
+    pub stay: bool,
+    /// Write a report with plots (one HTML file)
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Keep the data here instead of in a temporary directory
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Pace {
+    /// Lines of one request to the server
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch: u32,
+    /// `max`, or how many times faster than real time: `3600x`
+    #[arg(long, default_value = "max", value_parser = speed)]
+    pub speed: Speed,
+}
+
+/// How fast a recorded stream is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    Max,
+    /// Event seconds per second.
+    Times(f64),
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// NDJSON of events, plain or .zst, `-` for stdin; the project's recording if not said
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// Ingest a file of events (NDJSON, plain or .zst, `-` for stdin)
+    Import {
+        file: PathBuf,
+        /// Lines of one request to the server
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        batch: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    pub model: String,
+    /// Entity key of the request (repeatable)
+    #[arg(long = "entity", value_name = "KEY=ID", value_parser = pair)]
+    pub entities: Vec<(String, String)>,
+    /// Context field of the request (repeatable); numbers, true, false and null are read as such
+    #[arg(long = "context", value_name = "FIELD=VALUE", value_parser = pair)]
+    pub context: Vec<(String, String)>,
+    /// The whole request body from a file, `-` for stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["entities", "context"])]
+    pub json: Option<PathBuf>,
+    /// Show every feature with its age, and where the time went
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// All models with the version that answers
+    List,
+    /// One model: versions, inputs, provenance
+    Show { model: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FeatureCommand {
+    /// All features
+    List,
+    /// Value of a feature for an entity, with the window and the events behind it
+    Explain {
+        name: String,
+        /// `KEY=ID`; once per key of the entity
+        #[arg(long = "entity", value_name = "KEY=ID", value_parser = pair, required = true)]
+        entities: Vec<(String, String)>,
+        /// As of this time (RFC 3339); now if not said
+        #[arg(long)]
+        time: Option<String>,
+    },
+    /// Compare served vectors with expected values, exactly or within 1e-9
+    Verify {
+        /// NDJSON of {"id": REQUEST, "features": {NAME: VALUE}}
+        expected: PathBuf,
+        /// Replay this recording first (in a fresh server); the project's recording if not said
+        #[arg(long, value_name = "FILE")]
+        events: Option<PathBuf>,
+        /// The model whose vectors are compared; the only model if not said
+        #[arg(long)]
+        model: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MonitorCommand {
+    /// Traffic, matured quality and latency by window
+    Show {
+        model: String,
+        /// First event time (RFC 3339)
+        #[arg(long)]
+        from: Option<String>,
+        #[arg(long)]
+        until: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    Ndjson,
+    Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// The newest predictions
+    Tail {
+        /// How many
+        #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        n: u32,
+        #[arg(long)]
+        model: Option<String>,
+    },
+    /// Every logged prediction in order of time, to stdout
+    Export {
+        #[arg(long, value_enum, default_value_t = ExportFormat::Ndjson)]
+        format: ExportFormat,
+        #[arg(long)]
+        model: Option<String>,
+        /// First event time (RFC 3339), inclusive
+        #[arg(long)]
+        from: Option<String>,
+        /// Last event time (RFC 3339), exclusive
+        #[arg(long)]
+        until: Option<String>,
+        /// Leave out the measured times: two runs over one stream then print the same bytes
+        #[arg(long)]
+        without_timing: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// What the rules of a file would have done to logged traffic; changes nothing
+    Try {
+        file: PathBuf,
+        #[arg(long)]
+        model: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OutcomeCommand {
+    /// Post one outcome
+    Post(OutcomeArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["request", "prediction"]))]
+#[command(group = clap::ArgGroup::new("truth").required(true).args(["label", "void"]))]
+pub struct OutcomeArgs {
+    #[arg(long)]
+    pub model: String,
+    /// The caller's id of the request
+    #[arg(long, value_name = "ID")]
+    pub request: Option<String>,
+    /// The prediction's id
+    #[arg(long, value_name = "ID")]
+    pub prediction: Option<String>,
+    /// True for the positive label
+    #[arg(long, action = clap::ArgAction::Set)]
+    pub label: Option<bool>,
+    /// There will be no outcome
+    #[arg(long)]
+    pub void: bool,
+    /// When it became true (RFC 3339); now if not said
+    #[arg(long)]
+    pub time: Option<String>,
+    /// Replaces an outcome of a lower revision
+    #[arg(long, default_value_t = 0)]
+    pub revision: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check every file of the project; prints what is wrong, where, and the remedy
+    Check,
+    /// Print the settings
+    Show {
+        /// With every default filled in
+        #[arg(long)]
+        effective: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Predictions of one model, bodies from logged or recorded requests
+    Predict(BenchArgs),
+    /// Events, 100 a request
+    Ingest(BenchArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// How long each of the two servers is measured
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Connections that always have one request under way
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub connections: u32,
+    /// The model to ask; the first one if not said
+    #[arg(long)]
+    pub model: Option<String>,
+}
+
+/// `KEY=VALUE`
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((k, v)) if !k.is_empty() => Ok((k.to_string(), v.to_string())),
+        _ => Err(format!("`{text}` is not KEY=VALUE")),
+    }
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    let digits = text.strip_suffix('x').unwrap_or(text);
+    match digits.parse::<f64>() {
+        Ok(n) if n.is_finite() && n > 0.0 => Ok(Speed::Times(n)),
+        _ => Err(format!("`{text}` is neither `max` nor a factor such as 3600x")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("understudy").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_line_parses() {
+        for line in [
+            "demo --quick --stay --report r.html --data d --batch 100 --speed 3600x",
+            "init new",
+            "serve --set server.port=0 --project p",
+            "replay --events f.ndjson.zst --speed max",
+            "events import -",
+            "train delay -o json",
+            "predict delay --entity carrier=UA --entity origin=EWR --context distance=2402 --explain",
+            "predict delay --json -",
+            "model list",
+            "model show delay --url http://127.0.0.1:8080",
+            "feature list --quiet",
+            "feature explain f --entity origin=JFK --time 2013-01-01T00:00:00Z",
+            "feature verify expected.jsonl --events f.ndjson",
+            "monitor show delay --from 2013-04-01T00:00:00Z",
+            "log tail -n 5 --model delay",
+            "log export --format csv --without-timing",
+            "why 01HQ3V8Z5M8C1YB2D3E4F5G6H7",
+            "rules try new.toml --model delay",
+            "outcome post --model delay --request SF000608 --label false",
+            "outcome post --model delay --prediction 01HQ --void",
+            "config check -v",
+            "config show --effective",
+            "bench predict --seconds 5 --connections 8",
+            "bench ingest",
+            "doctor",
+            "completion bash",
+        ] {
+            if let Err(e) = parse(line) {
+                panic!("{line}: {e}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_usage_errors() {
+        for (line, says) in [
+            ("predict delay --entity UA", "KEY=VALUE"),
+            ("predict delay --entity =UA", "KEY=VALUE"),
+            ("predict delay --json f --entity a=b", "cannot be used with"),
+            ("replay --speed fast", "neither `max` nor a factor"),
+            ("replay --speed 0x", "neither `max` nor a factor"),
+            ("replay --batch 0", "not in 1..=10000"),
+            ("outcome post --model delay --label true", "--request"),
+            ("outcome post --model delay --request a --prediction b --void", "cannot be used with"),
+            ("outcome post --model delay --request a", "--label"),
+            ("feature explain f", "--entity"),
+            ("doctor -v --quiet", "cannot be used with"),
+            ("frobnicate", "unrecognized subcommand"),
+        ] {
+            let e = parse(line).err().unwrap_or_else(|| panic!("`{line}` was accepted"));
+            assert_eq!(e.exit_code(), 2, "{line}");
+            assert!(e.to_string().contains(says), "{line}: {e}");
+        }
+    }
+
+    #[test]
+    fn speeds() {
+        assert_eq!(speed("max"), Ok(Speed::Max));
+        assert_eq!(speed("3600x"), Ok(Speed::Times(3600.0)));
+        assert_eq!(speed("2"), Ok(Speed::Times(2.0)));
+    }
+}

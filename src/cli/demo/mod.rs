@@ -1,0 +1,384 @@
+//! `demo`: replays a recorded year through the real server: train on its beginning, serve the rest,
+//! and show how good every week was.
+
+mod totals;
+mod weeks;
+
+use super::args::DemoArgs;
+use super::error::{CliError, Result, at_path};
+use super::features::{Scratch, stream_overrides};
+use super::output::{self, count};
+use super::replay::{Sender, Tally, progress};
+use super::target::{Context, Server};
+use super::{client, models, source};
+use crate::report;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use totals::{Reference, Totals};
+use understudy_domain::time::Timestamp;
+use weeks::{Calendar, Figures, Week};
+
+/// `[demo]` in the project's `recording.toml`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dates {
+    /// Models are trained when the stream reaches this time.
+    train_until: Timestamp,
+    /// The same for `--quick`, and where a quick run ends.
+    quick_train_until: Timestamp,
+    quick_until: Timestamp,
+}
+
+/// What a run has gathered.
+struct Run {
+    models: Vec<String>,
+    algorithms: BTreeMap<String, String>,
+    weeks: Vec<Week>,
+    totals: Totals,
+    tally: Tally,
+    wall_s: f64,
+    train_s: f64,
+    last: Timestamp,
+}
+
+pub fn run(ctx: &Context, args: &DemoArgs) -> Result {
+    if ctx.url.is_some() {
+        return Err(CliError::usage("`demo` runs a server of its own").hint("leave --url out"));
+    }
+    let project = project(ctx)?;
+    let dates = dates(&project)?;
+    let scratch = if args.data.is_none() { Some(Scratch::new()?) } else { None };
+    let data = args.data.clone().or_else(|| scratch.as_ref().map(|s| s.0.clone())).unwrap_or_default();
+    fresh(&data)?;
+    let lines = source::recording(&project)?;
+    let server = ctx.start(&project, stream_overrides(&data))?;
+    let reference = totals::reference(&project);
+    let run = play(ctx, args, &server, lines, &dates)?;
+    conclude(ctx, args, &project, &run, &reference)?;
+    if args.stay {
+        stay(ctx, &server, &run)?;
+    }
+    server.finish()
+}
+
+/// The project asked for, or the example that comes with the source.
+fn project(ctx: &Context) -> Result<PathBuf> {
+    if let Some(p) = &ctx.project {
+        super::target::known_project(p)?;
+        return Ok(p.clone());
+    }
+    let example = Path::new("examples/flights");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(example);
+    let found = [example.to_path_buf(), source].into_iter().find(|p| p.join("understudy.toml").is_file());
+    found.ok_or_else(|| {
+        CliError::new("the example project examples/flights is not here")
+            .hint("run the demo in the source directory, or name a project with a recording: --project DIR")
+    })
+}
+
+fn dates(project: &Path) -> Result<Dates> {
+    #[derive(Deserialize)]
+    struct File {
+        demo: Option<Dates>,
+    }
+    let path = project.join("recording.toml");
+    let text = std::fs::read_to_string(&path).map_err(at_path(&path, "read"))?;
+    let file: File = toml::from_str(&text)
+        .map_err(|e| CliError::new(format!("{}: {}", path.display(), e.to_string().trim_end())))?;
+    file.demo.ok_or_else(|| {
+        CliError::new(format!("{} has no table [demo]", path.display()))
+            .hint("it holds train_until, quick_train_until and quick_until as texts such as \"2013-04-01T00:00:00Z\"")
+    })
+}
+
+/// A demo needs an empty data directory: its numbers are those of one whole run.
+fn fresh(data: &Path) -> Result {
+    std::fs::create_dir_all(data).map_err(at_path(data, "make"))?;
+    let mut entries = std::fs::read_dir(data).map_err(at_path(data, "read"))?;
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    Err(CliError::new(format!("{} is not empty", data.display())).hint("name a new directory, or remove that one"))
+}
+
+fn play(ctx: &Context, args: &DemoArgs, server: &Server, lines: source::Lines, dates: &Dates) -> Result<Run> {
+    let (train_at, end) = match args.quick {
+        true => (dates.quick_train_until, Some(dates.quick_until)),
+        false => (dates.train_until, None),
+    };
+    let names: Vec<String> = models::all(&server.client)?.iter().map(models::name).collect();
+    let started = Instant::now();
+    let mut stage = Stage {
+        ctx,
+        server,
+        models: names,
+        weeks: Vec::new(),
+        mark: (Instant::now(), 0),
+        calendar: Calendar::new(train_at),
+    };
+    let mut sender = Sender::new(&server.client, "/v1/replay", &args.pace);
+    let bar = progress(ctx.quiet);
+    let mut train_s = None;
+    let mut last = Timestamp::MIN;
+    for line in lines {
+        let line = line?;
+        if end.is_some_and(|e| line.at >= e) {
+            break;
+        }
+        if train_s.is_none() && line.at >= train_at {
+            sender.flush()?;
+            bar.suspend(|| ctx.note(&format!("{} events replayed; training", count(sender.tally.lines))));
+            train_s = Some(stage.train(train_at)?);
+            stage.mark = (Instant::now(), sender.tally.lines);
+        }
+        if let Some(week) = stage.calendar.matured(line.at).filter(|_| train_s.is_some()) {
+            sender.flush()?;
+            bar.suspend(|| stage.close(week, sender.tally.lines))?;
+        }
+        last = line.at;
+        if sender.push(&line)? {
+            bar.set_position(sender.tally.lines);
+            bar.set_message(line.at.to_string());
+        }
+    }
+    sender.flush()?;
+    bar.finish_and_clear();
+    let train_s =
+        train_s.ok_or_else(|| CliError::new(format!("the recording ends before {train_at}; nothing was trained")))?;
+    while let Some(week) = stage.calendar.unfinished(last) {
+        stage.close(week, sender.tally.lines)?;
+    }
+    let wall_s = started.elapsed().as_secs_f64();
+    let (algorithms, totals) = stage.totals(train_at)?;
+    Ok(Run { models: stage.models, algorithms, weeks: stage.weeks, totals, tally: sender.tally, wall_s, train_s, last })
+}
+
+/// Everything that changes while the stream runs.
+struct Stage<'a> {
+    ctx: &'a Context,
+    server: &'a Server,
+    models: Vec<String>,
+    weeks: Vec<Week>,
+    /// When the current week began on the wall clock, and the lines sent by then.
+    mark: (Instant, u64),
+    calendar: Calendar,
+}
+
+impl Stage<'_> {
+    fn train(&mut self, at: Timestamp) -> Result<f64> {
+        let started = Instant::now();
+        for m in &self.models {
+            let job = models::wait_for_training(&self.server.client, m, self.ctx.quiet)?;
+            let rows = count(job["rows"].as_u64().unwrap_or(0));
+            self.ctx.note(&format!("trained {m} {} on {rows} rows until {at}", output::cell(&job["version"])));
+        }
+        if !self.ctx.json {
+            output::line(&weeks::heading(&self.models));
+        }
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    fn close(&mut self, start: Timestamp, lines: u64) -> Result {
+        let (since, before) = self.mark;
+        let rate = (lines - before) as f64 / since.elapsed().as_secs_f64().max(1e-6);
+        let week = weeks::ask(&self.server.client, &self.models, start, rate)?;
+        self.mark = (Instant::now(), lines);
+        if !self.ctx.json {
+            output::line(&weeks::line(&week, &self.models));
+        }
+        self.weeks.push(week);
+        Ok(())
+    }
+
+    /// Each model's algorithm and its figures over all weeks.
+    fn totals(&self, from: Timestamp) -> Result<(BTreeMap<String, String>, Totals)> {
+        let (mut algorithms, mut totals) = (BTreeMap::new(), Totals::new());
+        for m in &self.models {
+            let path = format!("/v1/models/{}", client::encode(m));
+            let status = self.server.client.get(&path)?;
+            algorithms.insert(m.clone(), output::cell(&status["provenance"]["algorithm"]).to_lowercase());
+            let q = client::query(&[("from", Some(from.floor(weeks::WEEK).to_string()))]);
+            let answer = self.server.client.get(&format!("{path}/monitor{q}"))?;
+            totals.insert(m.clone(), Figures::of(&answer["total"]));
+        }
+        Ok((algorithms, totals))
+    }
+}
+
+fn conclude(ctx: &Context, args: &DemoArgs, project: &Path, run: &Run, reference: &[Reference]) -> Result {
+    // The reference is of the whole year; beside a quick run it would compare different weeks.
+    let reference = if args.quick { &[] } else { reference };
+    let outcomes: u64 = run.totals.values().map(|f| f.n).sum();
+    if ctx.json {
+        let total: BTreeMap<_, _> = run
+            .totals
+            .iter()
+            .map(|(m, f)| {
+                (
+                    m,
+                    json!({"auc": f.auc, "log_loss": f.log_loss,
+            "brier": f.brier, "ece": f.ece, "n": f.n, "requests": f.requests}),
+                )
+            })
+            .collect();
+        output::json(&json!({"weeks": run.weeks, "total": total, "reference": reference, "counts": run.tally,
+            "train_s": run.train_s, "wall_s": run.wall_s}));
+    } else {
+        output::line("");
+        output::put(&totals::print(&run.totals, &run.algorithms, reference));
+        output::line(&format!(
+            "{} events, {} predictions, {} matured outcomes, {} rejected in {:.1} s (training {:.1} s)",
+            count(run.tally.lines),
+            count(run.tally.predictions),
+            count(outcomes),
+            count(run.tally.rejected),
+            run.wall_s,
+            run.train_s
+        ));
+    }
+    if let Some(path) = &args.report {
+        let html = report::render(&describe(project, args, run, reference));
+        std::fs::write(path, html).map_err(at_path(path, "write"))?;
+        ctx.note(&format!("report: {}", path.display()));
+    }
+    run.tally.verdict()
+}
+
+/// The report's content.
+fn describe(project: &Path, args: &DemoArgs, run: &Run, reference: &[Reference]) -> report::Report {
+    let series = |of: fn(&Figures) -> Option<f64>| -> Vec<report::Series> {
+        let values = |m: &String| run.weeks.iter().map(|w| w.models.get(m).and_then(of)).collect();
+        run.models.iter().map(|m| report::Series { name: m.clone(), values: values(m) }).collect()
+    };
+    let one = |name: &str, values: Vec<Option<f64>>| vec![report::Series { name: name.into(), values }];
+    let plot = |title: &str, unit: &str, series| report::Plot { title: title.into(), unit: unit.into(), series };
+    let first = |of: fn(&Figures) -> Option<f64>| run.weeks.iter().map(|w| of(&w.first)).collect::<Vec<_>>();
+    let fact = |k: &str, v: String| (k.to_string(), v);
+    report::Report {
+        title: "How good was every week?".into(),
+        subtitle: format!(
+            "{} replayed through one Understudy server: features, validation, prediction, log, outcomes and monitoring are the ones that serve live.",
+            project.file_name().map_or_else(|| "A recording".into(), |n| n.to_string_lossy().into_owned())
+        ),
+        facts: vec![
+            fact("run", if args.quick { "quick".into() } else { "whole recording".into() }),
+            fact("stream until", run.last.to_string()),
+            fact("events", count(run.tally.lines)),
+            fact("predictions", count(run.tally.predictions)),
+            fact("rejected lines", count(run.tally.rejected)),
+            fact("wall time", format!("{:.1} s", run.wall_s)),
+            fact("of it training", format!("{:.1} s", run.train_s)),
+            fact("version", env!("CARGO_PKG_VERSION").into()),
+        ],
+        tables: vec![
+            report::Table {
+                title: "Whole run".into(),
+                note: "Over all requests with an outcome. Reference: an independent implementation on the same rows."
+                    .into(),
+                headers: totals::HEADERS.map(str::to_string).to_vec(),
+                rows: totals::rows(&run.totals, &run.algorithms, reference),
+            },
+            calibration(run),
+        ],
+        x: run.weeks.iter().map(|w| w.week.clone()).collect(),
+        plots: vec![
+            plot("Discrimination", "AUC", series(|f| f.auc)),
+            plot("Log loss", "nats", series(|f| f.log_loss)),
+            plot("Calibration error", "ECE", series(|f| f.ece)),
+            plot("Positive share and mean score", "share", {
+                let mut s = one("observed", first(|f| f.positive_share));
+                s.extend(series(|f| f.mean_score));
+                s
+            }),
+            plot("Traffic", "requests per week", one("requests", first(|f| Some(f.requests as f64)))),
+            plot("Latency, first model", "microseconds", {
+                let mut s = one("p50", first(|f| f.p50_us));
+                s.extend(one("p99", first(|f| f.p99_us)));
+                s
+            }),
+        ],
+    }
+}
+
+/// What was said beside what came: one line per week and model.
+fn calibration(run: &Run) -> report::Table {
+    let mut rows = Vec::new();
+    for w in &run.weeks {
+        for (m, f) in &w.models {
+            let gap = f.mean_score.zip(f.positive_share).map(|(s, o)| s - o);
+            rows.push(vec![
+                w.week.clone(),
+                m.clone(),
+                count(f.n),
+                weeks::some(f.mean_score, 4),
+                weeks::some(f.positive_share, 4),
+                gap.map_or_else(|| "-".into(), |g| format!("{g:+.4}")),
+            ]);
+        }
+    }
+    report::Table {
+        title: "Said and seen".into(),
+        note: "Mean score beside the observed positive share; a calibrated model keeps the gap near zero.".into(),
+        headers: ["week", "model", "n", "mean score", "observed", "gap"].map(str::to_string).to_vec(),
+        rows,
+    }
+}
+
+fn stay(ctx: &Context, server: &Server, run: &Run) -> Result {
+    let url = server.client.url();
+    let model = run.models.first().cloned().unwrap_or_default();
+    let newest = models::items(server.client.get("/v1/predictions?limit=1")?, "predictions");
+    let example = newest.first().cloned().unwrap_or(Value::Null);
+    let feature = super::features::signature(&server.client, &model)?.into_iter().next().unwrap_or_default();
+    let body = json!({"entities": example["entities"], "context": example["context"]});
+    output::line(&format!("\nServing at {url} until Ctrl-C. Try, in another terminal:\n"));
+    output::line(&format!(
+        "curl {url}/v1/models/{model}/predict -d '{body}' \\\n  -H 'content-type: application/json'"
+    ));
+    let entity = example["entities"].as_object().and_then(|m| m.iter().next());
+    if let Some((k, v)) = entity {
+        output::line(&format!("understudy --url {url} feature explain {feature} --entity {k}={}", output::cell(v)));
+    }
+    output::line(&format!("understudy --url {url} why {}", output::cell(&example["id"])));
+    output::line(&format!("understudy --url {url} monitor show {model}"));
+    wait_for_interrupt(ctx)
+}
+
+/// Returns on Ctrl-C, so that the server is stopped and the data closed.
+fn wait_for_interrupt(ctx: &Context) -> Result {
+    let system = actix::System::new();
+    system
+        .block_on(actix_web::rt::signal::ctrl_c())
+        .map_err(|e| CliError::new(format!("cannot wait for Ctrl-C: {e}")))?;
+    ctx.note("stopping");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dates_of_a_recording() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(dir.path().join("recording.toml"), text).unwrap();
+        write(
+            "[demo]\ntrain_until = \"2013-04-01T00:00:00Z\"\nquick_train_until = \"2013-02-01T00:00:00Z\"\nquick_until = \"2013-02-22T00:00:00Z\"\n",
+        );
+        assert_eq!(dates(dir.path()).unwrap().train_until, "2013-04-01T00:00:00Z".parse().unwrap());
+        write("events = []");
+        assert!(dates(dir.path()).unwrap_err().message.contains("no table [demo]"));
+        write("[demo]\ntrain_until = \"soon\"");
+        assert!(dates(dir.path()).unwrap_err().message.contains("recording.toml"));
+    }
+
+    #[test]
+    fn data_of_another_run_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(fresh(&dir.path().join("new")), Ok(()));
+        assert!(fresh(dir.path()).unwrap_err().message.contains("not empty"));
+    }
+}

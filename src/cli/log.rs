@@ -1,0 +1,186 @@
+//! `log` and `why`: the prediction log.
+
+use super::args::{ExportFormat, LogCommand};
+use super::client::{encode, finding, query};
+use super::error::{CliError, Result};
+use super::features::each_prediction;
+use super::output::{self, cell, json, put};
+use super::target::Context;
+use super::{models, table};
+use serde_json::Value;
+use understudy_domain::prediction::PredictionId;
+use understudy_domain::time::Timestamp;
+
+pub fn run(ctx: &Context, command: &LogCommand) -> Result {
+    match command {
+        LogCommand::Tail { n, model } => tail(ctx, *n, model.clone()),
+        LogCommand::Export { format, model, from, until, without_timing } => {
+            let range = (time(from.as_deref(), "--from")?, time(until.as_deref(), "--until")?);
+            export(ctx, *format, model.as_deref(), range, *without_timing)
+        }
+    }
+}
+
+fn time(text: Option<&str>, flag: &str) -> Result<Option<Timestamp>> {
+    text.map(str::parse).transpose().map_err(|e: String| CliError::usage(format!("{flag}: {e}")))
+}
+
+fn tail(ctx: &Context, n: u32, model: Option<String>) -> Result {
+    let server = ctx.server()?;
+    let mut records = Vec::new();
+    server.client.lines(
+        &format!("/v1/predictions{}", query(&[("model", model), ("limit", Some(n.to_string()))])),
+        |l| {
+            let v: Value = serde_json::from_str(l).map_err(|e| CliError::new(format!("not a prediction: {e}")))?;
+            match v.get("predictions") {
+                Some(Value::Array(list)) => records.extend(list.iter().cloned()),
+                _ => records.push(v),
+            }
+            Ok(())
+        },
+    )?;
+    if ctx.json {
+        json(&records);
+    } else {
+        let of = |r: &Value, k: &str| r.get(k).map(cell).unwrap_or_default();
+        let row = |r: &Value| {
+            let time = of(r, "time").trim_end_matches('Z').replace('T', " ");
+            vec![of(r, "id"), time, of(r, "model"), of(r, "version"), of(r, "score"), of(r, "verdict")]
+        };
+        let headers = ["id", "time", "model", "version", "score", "verdict"];
+        put(&table::table(&headers, &["score"], records.iter().map(row).collect()));
+    }
+    server.finish()
+}
+
+type Range = (Option<Timestamp>, Option<Timestamp>);
+
+fn export(ctx: &Context, format: ExportFormat, model: Option<&str>, (from, until): Range, bare: bool) -> Result {
+    let server = ctx.server()?;
+    // Ids start with their time: everything before `from` is skipped without being read.
+    let after = from.map(|t| PredictionId::new(Timestamp(t.0 - 1000), u128::MAX).to_string());
+    let mut csv_header = format == ExportFormat::Csv;
+    let outside = |r: &Value| {
+        let t: Option<Timestamp> = r["time"].as_str().and_then(|t| t.parse().ok());
+        (t < from && from.is_some(), until.is_some_and(|u| t.is_some_and(|t| t >= u)))
+    };
+    each_prediction(&server.client, model, after, |record| {
+        let (early, past) = outside(record);
+        if early || past {
+            return Ok(!past);
+        }
+        let mut r = record.clone();
+        if bare && let Some(map) = r.as_object_mut() {
+            map.shift_remove("timing");
+            map.shift_remove("timing_us");
+        }
+        match format {
+            ExportFormat::Ndjson => output::line(&r.to_string()),
+            ExportFormat::Csv => {
+                if std::mem::take(&mut csv_header) {
+                    output::line(&CSV.join(","));
+                }
+                output::line(&csv_line(&r));
+            }
+        }
+        Ok(true)
+    })?;
+    server.finish()
+}
+
+/// Columns of the CSV export; nested fields are JSON in one cell.
+const CSV: [&str; 15] = [
+    "id",
+    "model",
+    "version",
+    "feature_set",
+    "epoch",
+    "request_id",
+    "time",
+    "score",
+    "label",
+    "confidence",
+    "verdict",
+    "entities",
+    "context",
+    "vector",
+    "findings",
+];
+
+fn csv_line(r: &Value) -> String {
+    let cells = CSV.map(|k| match r.get(k) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(s)) => s.clone(),
+        Some(other) => other.to_string(),
+    });
+    let quoted =
+        cells.map(|c| if c.contains([',', '"', '\n', '\r']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c });
+    quoted.join(",")
+}
+
+pub fn why(ctx: &Context, id: &str) -> Result {
+    id.parse::<PredictionId>().map_err(|e| CliError::usage(e).hint("`understudy log tail` lists the newest ids"))?;
+    let server = ctx.server()?;
+    let answer = server.client.get(&format!("/v1/predictions/{}", encode(id)))?;
+    if ctx.json {
+        json(&answer)
+    } else {
+        put(&story(&answer))
+    }
+    server.finish()
+}
+
+/// What was asked, seen, said, and what came of it.
+fn story(answer: &Value) -> String {
+    let mut head = answer.clone();
+    let mut text = String::new();
+    let Some(map) = head.as_object_mut() else { return table::pairs(answer) };
+    let features = map.shift_remove("features");
+    let findings = map.shift_remove("findings");
+    if matches!(features, Some(Value::Object(_))) {
+        map.shift_remove("vector");
+        map.shift_remove("ages");
+    }
+    text.push_str(&table::pairs(&head));
+    for f in findings.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        text.push_str(&format!("finding: {}\n", finding(f)));
+    }
+    match features {
+        Some(Value::Object(features)) => text.push_str(&models::feature_table(&features)),
+        Some(Value::Array(list)) => {
+            let named = list.iter().filter_map(|f| Some((f["name"].as_str()?.to_string(), f.clone()))).collect();
+            text.push_str(&models::feature_table(&named));
+        }
+        _ => {}
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn csv_cells_are_quoted_and_null_is_empty() {
+        let r = json!({"id": "01", "request_id": null, "label": "a,\"b\"", "vector": [1, "x"], "score": 0.5});
+        let l = csv_line(&r);
+        assert!(l.starts_with("01,,,,,,,0.5,\"a,\"\"b\"\"\",,"), "{l}");
+        assert!(l.contains(r#""[1,""x""]""#), "{l}");
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(l.as_bytes());
+        assert_eq!(reader.records().next().unwrap().unwrap().len(), CSV.len());
+    }
+
+    #[test]
+    fn why_shows_findings_and_features_inside_80_columns() {
+        let a = json!({"id": "01HQ", "score": 0.31, "vector": [1], "outcome": {"label": true},
+            "findings": [{"rule": "schema.range", "feature": "f", "value": 9, "expected": "at most 3", "policy": "flag"}],
+            "features": {"f": {"value": 9, "age_s": 12, "stale": true}}});
+        let text = story(&a);
+        assert!(
+            text.contains("outcome.label") && text.contains("expected at most 3, got 9") && text.contains("stale"),
+            "{text}"
+        );
+        assert!(!text.contains("vector"), "the vector is shown by name:\n{text}");
+    }
+}
