@@ -1,1 +1,11 @@
-//! (to be written)
+//! The logs and the feature store: on disk (sled, one directory per segment) and in memory.
+
+pub mod codec;
+pub mod memory;
+
+use understudy_actors::ports::StoreError;
+
+/// An append that would leave a gap in the event log, or repeat a position.
+fn gap(found: u64, want: u64) -> StoreError {
+    StoreError::Io(format!("event with seq {found} appended where {want} is next; append in order, from last_seq() + 1"))
+}

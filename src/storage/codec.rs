@@ -1,0 +1,196 @@
+//! How records become bytes and back: the only place that knows bincode and zstd.
+//!
+//! Frame: `[magic u8][version u8][flags u8][crc32 u32 LE][len u32 LE][body]`. The checksum covers the
+//! key, the other header bytes and the body, so a frame under a wrong key is found. Nothing is
+//! decoded before its checksum holds. The records of version 1 are the domain types as they stand;
+//! a changed type needs version 2 and an upgrade on read.
+
+use bincode::Options;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use understudy_domain::event::LoggedEvent;
+use understudy_domain::features::EntityState;
+use understudy_domain::prediction::{OutcomeRecord, PredictionRecord};
+
+/// Bytes before the body.
+pub const HEADER: usize = 11;
+/// Uncompressed size at which a block is closed.
+pub const BLOCK_BYTES: usize = 60 * 1024;
+/// No body is larger than this once decompressed.
+pub const MAX_BODY: usize = 16 << 20;
+const COMPRESSED: u8 = 1;
+/// Smaller bodies gain nothing from compression.
+const COMPRESS_FROM: usize = 1024;
+
+/// A kind of record on disk. `MAGIC` keeps kinds apart, `VERSION` is what today's code writes.
+pub trait Record: Serialize + DeserializeOwned {
+    const MAGIC: u8;
+    const VERSION: u8 = 1;
+}
+impl Record for LoggedEvent {
+    const MAGIC: u8 = 0xE1;
+}
+impl Record for PredictionRecord {
+    const MAGIC: u8 = 0xB2;
+}
+impl Record for OutcomeRecord {
+    const MAGIC: u8 = 0xC3;
+}
+impl Record for EntityState {
+    const MAGIC: u8 = 0xD4;
+}
+/// A position in a log, or a shard's watermark.
+impl Record for u64 {
+    const MAGIC: u8 = 0xA5;
+}
+/// The layout of the feature store.
+impl Record for String {
+    const MAGIC: u8 = 0x96;
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CodecError {
+    /// Damaged: length, checksum, kind or content is wrong.
+    Corrupt(String),
+    /// Intact, but of a later version of this program.
+    Newer { found: u8, known: u8 },
+    /// The record does not fit `MAX_BODY`.
+    TooLarge(String),
+}
+
+impl std::fmt::Display for CodecError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CodecError::Corrupt(e) => f.write_str(e),
+            CodecError::Newer { found, known } => write!(
+                f,
+                "written by a newer version of understudy (record version {found}, this one reads up to {known}); run the newer version"
+            ),
+            CodecError::TooLarge(e) => write!(f, "record larger than {MAX_BODY} bytes: {e}"),
+        }
+    }
+}
+
+fn options() -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(MAX_BODY as u64).reject_trailing_bytes()
+}
+
+fn checksum(key: &[u8], head: [u8; 3], len: [u8; 4], body: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key);
+    crc.update(&head);
+    crc.update(&len);
+    crc.update(body);
+    crc.finalize()
+}
+
+/// The bytes of one record, without a frame; used to measure and to fill blocks.
+pub fn encode_plain<T: Record>(record: &T) -> Result<Vec<u8>, CodecError> {
+    options().serialize(record).map_err(|e| CodecError::TooLarge(e.to_string()))
+}
+
+/// Frames `body` for `key`.
+pub fn frame<T: Record>(key: &[u8], body: &[u8]) -> Result<Vec<u8>, CodecError> {
+    if body.len() > MAX_BODY {
+        return Err(CodecError::TooLarge(format!("{} bytes", body.len())));
+    }
+    let packed = if body.len() >= COMPRESS_FROM { zstd::bulk::compress(body, 1).ok() } else { None };
+    let mut stored = Vec::new();
+    let (flags, body) = match packed {
+        Some(packed) if packed.len() + 4 < body.len() => {
+            stored.extend_from_slice(&(body.len() as u32).to_le_bytes());
+            stored.extend_from_slice(&packed);
+            (COMPRESSED, &stored[..])
+        }
+        _ => (0, body),
+    };
+    let (head, len) = ([T::MAGIC, T::VERSION, flags], (body.len() as u32).to_le_bytes());
+    let mut out = Vec::with_capacity(HEADER + body.len());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&checksum(key, head, len, body).to_le_bytes());
+    out.extend_from_slice(&len);
+    out.extend_from_slice(body);
+    Ok(out)
+}
+
+/// The whole length of a frame by its header, so that its parts can be put together.
+pub fn frame_len(start: &[u8]) -> Option<usize> {
+    let len: [u8; 4] = start.get(7..HEADER)?.try_into().ok()?;
+    Some(HEADER + u32::from_le_bytes(len) as usize)
+}
+
+/// Checks a frame and returns its body, decompressed.
+pub fn unframe<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let corrupt = |what: &str| CodecError::Corrupt(what.to_owned());
+    if frame_len(bytes) != Some(bytes.len()) {
+        return Err(corrupt("length differs from the header's"));
+    }
+    let (head, len, body) = ([bytes[0], bytes[1], bytes[2]], [bytes[7], bytes[8], bytes[9], bytes[10]], &bytes[HEADER..]);
+    if checksum(key, head, len, body).to_le_bytes() != bytes[3..7] {
+        return Err(corrupt("checksum differs"));
+    }
+    if head[0] != T::MAGIC {
+        return Err(corrupt("record of another kind"));
+    }
+    if head[1] > T::VERSION {
+        return Err(CodecError::Newer { found: head[1], known: T::VERSION });
+    }
+    match head[2] {
+        0 => Ok(body.to_vec()),
+        COMPRESSED => {
+            let (size, packed) = body.split_at_checked(4).ok_or_else(|| corrupt("compressed body too short"))?;
+            let size = u32::from_le_bytes([size[0], size[1], size[2], size[3]]) as usize;
+            if size > MAX_BODY {
+                return Err(corrupt("compressed body announces too much"));
+            }
+            zstd::bulk::decompress(packed, size).map_err(|e| CodecError::Corrupt(e.to_string()))
+        }
+        _ => Err(corrupt("unknown flags")),
+    }
+}
+
+/// One record in a frame of its own.
+pub fn encode<T: Record>(key: &[u8], record: &T) -> Result<Vec<u8>, CodecError> {
+    frame::<T>(key, &encode_plain(record)?)
+}
+
+pub fn decode<T: Record>(key: &[u8], bytes: &[u8]) -> Result<T, CodecError> {
+    let body = unframe::<T>(key, bytes)?;
+    options().deserialize(&body).map_err(|e| CodecError::Corrupt(e.to_string()))
+}
+
+/// The records of a block.
+pub fn decode_block<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<T>, CodecError> {
+    let body = unframe::<T>(key, bytes)?;
+    options().deserialize(&body).map_err(|e| CodecError::Corrupt(e.to_string()))
+}
+
+/// A body that `decode_block` reads: the count, then each record as `encode_plain` wrote it.
+pub fn block_body(plain: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = (plain.len() as u64).to_le_bytes().to_vec();
+    for p in plain {
+        body.extend_from_slice(p);
+    }
+    body
+}
+
+/// Cuts `records` into runs whose bodies stay near `BLOCK_BYTES`; `cut` may end a run earlier
+/// (it sees the run's first record and the next one). A larger record stands alone.
+pub fn runs<T: Record>(records: &[T], cut: impl Fn(&T, &T) -> bool) -> Result<Vec<(std::ops::Range<usize>, Vec<u8>)>, CodecError> {
+    let (mut out, mut plain, mut size, mut start) = (Vec::new(), Vec::new(), 0, 0);
+    for (i, r) in records.iter().enumerate() {
+        let p = encode_plain(r)?;
+        if i > start && (size + p.len() > BLOCK_BYTES || cut(&records[start], r)) {
+            out.push((start..i, block_body(&plain)));
+            plain.clear();
+            (size, start) = (0, i);
+        }
+        size += p.len();
+        plain.push(p);
+    }
+    if !plain.is_empty() {
+        out.push((start..records.len(), block_body(&plain)));
+    }
+    Ok(out)
+}

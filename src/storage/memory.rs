@@ -1,0 +1,144 @@
+//! The ports in memory: for tests and for `storage = "memory"`. Same rules as on disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+use understudy_actors::ports::{Commit, EventLog, FeatureStore, OutcomeLog, PredictionLog, StoreError};
+use understudy_domain::entity::EntityHash;
+use understudy_domain::event::LoggedEvent;
+use understudy_domain::features::EntityState;
+use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecord};
+
+/// How many records a scan copies before it lets go of the lock.
+const PAGE: usize = 256;
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn done(result: Result<(), StoreError>) -> Commit {
+    let (tx, rx) = oneshot::channel();
+    let _ = tx.send(result);
+    rx
+}
+
+fn visit_pages<T: Clone>(
+    all: &Mutex<Vec<T>>,
+    mut at: usize,
+    visit: &mut dyn FnMut(T) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    loop {
+        let page: Vec<T> = lock(all).iter().skip(at).take(PAGE).cloned().collect();
+        if page.is_empty() {
+            return Ok(());
+        }
+        at += page.len();
+        for r in page {
+            if visit(r).is_break() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Events by position: `seq` is the index plus one.
+#[derive(Default)]
+pub struct MemoryEvents(Mutex<Vec<LoggedEvent>>);
+
+impl EventLog for MemoryEvents {
+    fn last_seq(&self) -> u64 {
+        lock(&self.0).len() as u64
+    }
+    fn append(&self, events: Vec<LoggedEvent>) -> Commit {
+        let mut all = lock(&self.0);
+        let gap = events.iter().zip(all.len() as u64 + 1..).find(|(e, want)| e.seq != *want);
+        if let Some((e, want)) = gap {
+            return done(Err(super::gap(e.seq, want)));
+        }
+        all.extend(events);
+        done(Ok(()))
+    }
+    fn scan(&self, from: u64, visit: &mut dyn FnMut(LoggedEvent) -> ControlFlow<()>) -> Result<(), StoreError> {
+        visit_pages(&self.0, from.saturating_sub(1) as usize, visit)
+    }
+}
+
+#[derive(Default)]
+pub struct MemoryPredictions(Mutex<BTreeMap<PredictionId, PredictionRecord>>);
+
+impl PredictionLog for MemoryPredictions {
+    fn append(&self, records: Vec<PredictionRecord>) -> Commit {
+        let mut all = lock(&self.0);
+        for r in records {
+            all.entry(r.id).or_insert(r);
+        }
+        done(Ok(()))
+    }
+    fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError> {
+        Ok(lock(&self.0).get(&id).cloned())
+    }
+    fn scan(
+        &self,
+        model: Option<&str>,
+        from: PredictionId,
+        visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut next = Some(from);
+        while let Some(from) = next {
+            let page: Vec<_> = lock(&self.0).range(from..).take(PAGE).map(|(_, r)| r.clone()).collect();
+            next = page.last().and_then(|r| r.id.0.checked_add(1)).map(PredictionId);
+            for r in page {
+                if model.is_none_or(|m| m == r.model) && visit(r).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub struct MemoryOutcomes(Mutex<Vec<OutcomeRecord>>);
+
+impl OutcomeLog for MemoryOutcomes {
+    fn append(&self, records: Vec<OutcomeRecord>) -> Commit {
+        lock(&self.0).extend(records);
+        done(Ok(()))
+    }
+    fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError> {
+        visit_pages(&self.0, from as usize, visit)
+    }
+}
+
+#[derive(Default)]
+struct States {
+    layout: Option<String>,
+    watermarks: HashMap<usize, u64>,
+    entities: HashMap<(usize, EntityHash), EntityState>,
+}
+
+#[derive(Default)]
+pub struct MemoryFeatures(Mutex<States>);
+
+impl FeatureStore for MemoryFeatures {
+    fn save(&self, shard: usize, watermark: u64, entities: Vec<(EntityHash, EntityState)>) -> Result<(), StoreError> {
+        let mut s = lock(&self.0);
+        s.watermarks.insert(shard, watermark);
+        s.entities.extend(entities.into_iter().map(|(e, state)| ((shard, e), state)));
+        Ok(())
+    }
+    fn load(&self, shard: usize, entity: EntityHash) -> Result<Option<EntityState>, StoreError> {
+        Ok(lock(&self.0).entities.get(&(shard, entity)).cloned())
+    }
+    fn watermark(&self, shard: usize) -> Result<u64, StoreError> {
+        Ok(lock(&self.0).watermarks.get(&shard).copied().unwrap_or(0))
+    }
+    fn layout(&self) -> Result<Option<String>, StoreError> {
+        Ok(lock(&self.0).layout.clone())
+    }
+    fn reset(&self, layout: &str) -> Result<(), StoreError> {
+        *lock(&self.0) = States { layout: Some(layout.to_owned()), ..States::default() };
+        Ok(())
+    }
+}
