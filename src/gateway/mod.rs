@@ -1,1 +1,88 @@
-//! (to be written)
+//! The HTTP edge: parses, asks this worker's cell, answers. It decides nothing.
+//!
+//! `docs/http.md` tells the contract in words, `openapi.json` in full; `routes.rs` is the one table of routes.
+
+mod call;
+pub mod error;
+mod event_forms;
+mod events;
+mod health;
+mod json;
+mod outcomes;
+mod predict;
+mod read;
+mod replay;
+pub mod routes;
+mod rules;
+mod together;
+mod v2;
+
+pub use routes::configure;
+
+use actix_web::{App, HttpServer, web};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use understudy_actors::cell::Cell;
+
+/// The OpenAPI 3.1 document, as served.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// Bounds of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// Longest body, in bytes; more is 413.
+    pub max_body_bytes: usize,
+    /// Most instances of one predict request, or rows of an infer request.
+    pub max_instances: usize,
+    /// Most events of one ingest, and outcomes of one request.
+    pub max_events: usize,
+    /// Longest wait for an answer; `X-Deadline-Ms` may shorten it.
+    pub request_timeout: Duration,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        GatewayLimits {
+            max_body_bytes: 1 << 20,
+            max_instances: 1000,
+            max_events: 10_000,
+            request_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The text of `/metrics`, made when it is asked for.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Longest time for the headers of a request to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle connection is kept this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Requests in flight may finish for this long after a stop.
+const DRAIN_SECONDS: u64 = 20;
+
+/// Starts the HTTP workers on a bound listener. `make_cell` runs once on each worker's thread.
+/// Signals are the caller's: stop with `server.handle().stop(true)`.
+pub async fn serve(
+    listener: TcpListener,
+    workers: usize,
+    make_cell: impl Fn() -> Cell + Send + Clone + 'static,
+    limits: GatewayLimits,
+    metrics: MetricsText,
+) -> std::io::Result<actix_web::dev::Server> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(make_cell()))
+            .app_data(web::Data::new(limits))
+            .app_data(web::Data::new(metrics.clone()))
+            .configure(configure)
+    })
+    .workers(workers.max(1))
+    .client_request_timeout(HEADER_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(DRAIN_SECONDS)
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
+}

@@ -1,0 +1,203 @@
+//! One HTTP request as the handlers see it: body read, id known, query checked.
+
+use super::GatewayLimits;
+use super::error::Fault;
+use actix_web::http::header;
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::future::Future;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+use understudy_actors::api::Refusal;
+use understudy_actors::cell::Cell;
+use understudy_domain::time::Timestamp;
+
+/// Longest time for a body to arrive.
+const BODY_SECONDS: u64 = 10;
+/// Longest path parameter we look up.
+const MAX_NAME_BYTES: usize = 256;
+
+pub struct Call {
+    pub http: HttpRequest,
+    pub body: Bytes,
+    pub request_id: String,
+    pub started: Instant,
+}
+
+/// The caller's `X-Request-Id` if it is a plain word, else a new one.
+pub fn request_id(http: &HttpRequest) -> String {
+    let given = http.headers().get("x-request-id").and_then(|v| v.to_str().ok());
+    match given {
+        Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => id.to_owned(),
+        _ => ulid::Ulid::generate().to_string(),
+    }
+}
+
+/// Reads a body within the limits; refuses one that announces to be too long before reading it.
+pub async fn read_body(http: &HttpRequest, payload: web::Payload, max_bytes: usize) -> Result<Bytes, Fault> {
+    let too_large = || Fault::too_large("body_too_large", format!("the body has more than {max_bytes} bytes"));
+    if let Some(encoding) = http.headers().get(header::CONTENT_ENCODING).filter(|v| *v != "identity") {
+        let detail = format!("Content-Encoding {encoding:?} is not accepted; send the body as it is");
+        return Err(Fault::media_type(detail));
+    }
+    let announced = http.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|n| n > max_bytes as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(Duration::from_secs(BODY_SECONDS), payload.to_bytes_limited(max_bytes)).await {
+        Err(_) => Err(Fault::body_timeout(BODY_SECONDS)),
+        Ok(Err(_)) => Err(too_large()),
+        Ok(Ok(Err(e))) => Err(Fault::bad("malformed_body", format!("the body could not be read: {e}"))),
+        Ok(Ok(Ok(bytes))) => Ok(bytes),
+    }
+}
+
+impl Call {
+    /// This worker's cell.
+    pub fn cell(&self) -> Result<&Cell, Fault> {
+        let cell = self.http.app_data::<web::Data<Cell>>().ok_or_else(|| Fault::internal("no cell on this worker"))?;
+        Ok(cell.get_ref())
+    }
+
+    pub fn limits(&self) -> GatewayLimits {
+        limits(&self.http)
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.http.headers().get(name)?.to_str().ok()
+    }
+
+    /// Media type without parameters, lower case; empty if none was sent.
+    pub fn content_type(&self) -> String {
+        self.http.content_type().to_ascii_lowercase()
+    }
+
+    /// JSON comes under many names and without one; what is plainly something else is refused.
+    pub fn require_json(&self) -> Result<(), Fault> {
+        const TAKEN: [&str; 8] = [
+            "",
+            "application/json",
+            "application/octet-stream",
+            "application/x-ndjson",
+            "application/jsonl",
+            "application/toml",
+            "application/x-www-form-urlencoded", // what curl -d says
+            "text/plain",
+        ];
+        let kind = self.content_type();
+        if TAKEN.contains(&&*kind) || kind.ends_with("+json") {
+            return Ok(());
+        }
+        Err(Fault::media_type(format!("`{kind}` is not accepted; send application/json")))
+    }
+
+    /// A path parameter, decoded. Names that nothing can have are not found.
+    pub fn name(&self, parameter: &str) -> Result<String, Fault> {
+        let unknown = || Fault::not_found("not_found", format!("no such {parameter}"));
+        let all: HashMap<String, String> = self.http.match_info().load().map_err(|_| unknown())?;
+        let name = all.get(parameter).ok_or_else(unknown)?;
+        if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+            return Err(unknown());
+        }
+        Ok(name.clone())
+    }
+
+    /// The query, of which only `known` may be there.
+    pub fn query(&self, known: &[&str]) -> Result<Query, Fault> {
+        let Ok(pairs) = web::Query::<Vec<(String, String)>>::from_query(self.http.query_string()) else {
+            return Err(Fault::bad("invalid_query", "the query is not of the form name=value&..."));
+        };
+        let pairs = pairs.into_inner();
+        if let Some((name, _)) = pairs.iter().find(|(n, _)| !known.contains(&&**n)) {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Fault::bad("invalid_query", format!("unknown query parameter `{name}`; known: {known}")));
+        }
+        Ok(Query(pairs))
+    }
+
+    /// How long this request may still take: `X-Deadline-Ms`, at most the server's own limit.
+    pub fn deadline(&self) -> Result<Duration, Fault> {
+        let limit = self.limits().request_timeout;
+        let Some(value) = self.http.headers().get("x-deadline-ms") else { return Ok(limit) };
+        match value.to_str().ok().and_then(|v| v.parse::<u64>().ok()) {
+            Some(ms @ 1..=600_000) => Ok(limit.min(Duration::from_millis(ms))),
+            _ => Err(Fault::bad("invalid_deadline", "X-Deadline-Ms: expected whole milliseconds from 1 to 600000")),
+        }
+    }
+
+    /// Awaits an answer of the system no longer than the server's limit.
+    pub async fn within<T>(&self, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Fault> {
+        match tokio::time::timeout(self.limits().request_timeout, answer).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Refusal::Deadline.into()),
+        }
+    }
+}
+
+pub fn limits(http: &HttpRequest) -> GatewayLimits {
+    http.app_data::<web::Data<GatewayLimits>>().map(|l| *l.get_ref()).unwrap_or_default()
+}
+
+/// Checked query parameters.
+#[derive(Debug)]
+pub struct Query(pub Vec<(String, String)>);
+
+impl Query {
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Fault> {
+        let mut found = self.0.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(Fault::bad("invalid_query", format!("`{name}` is given more than once"))),
+            (one, None) => Ok(one),
+        }
+    }
+
+    /// `true`, `false`, or the bare name for true.
+    pub fn flag(&self, name: &str) -> Result<bool, Fault> {
+        match self.text(name)? {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(v) => Err(Fault::bad("invalid_query", format!("{name}={v}: expected true or false"))),
+        }
+    }
+
+    pub fn parsed<T: FromStr<Err = String>>(&self, name: &str) -> Result<Option<T>, Fault> {
+        let parse = |v: &str| v.parse().map_err(|e| Fault::bad("invalid_query", format!("{name}: {e}")));
+        self.text(name)?.map(parse).transpose()
+    }
+
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Fault> {
+        self.parsed(name)
+    }
+
+    pub fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Fault> {
+        match self.text(name)?.map(|v| (v, v.parse::<usize>())) {
+            None => Ok(default.min(max)),
+            Some((v, Ok(n))) if (1..=max).contains(&n) && v.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
+            Some((v, _)) => Err(Fault::bad("invalid_query", format!("{name}={v}: expected a whole number from 1 to {max}"))),
+        }
+    }
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => HttpResponse::build(status).content_type("application/json").body(bytes),
+        Err(e) => Fault::internal(format!("the answer could not be written: {e}")).respond("", ""),
+    }
+}
+
+pub fn ok(body: &impl Serialize) -> HttpResponse {
+    json(StatusCode::OK, body)
+}
+
+/// Lines of JSON.
+pub fn ndjson<T: Serialize>(lines: impl IntoIterator<Item = T>) -> Result<HttpResponse, Fault> {
+    let mut out = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut out, &line).map_err(|e| Fault::internal(e.to_string()))?;
+        out.push(b'\n');
+    }
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(out))
+}

@@ -1,0 +1,184 @@
+//! The single table of routes: the server and the test against `openapi.json` are driven by it.
+
+use super::call::{self, Call};
+use super::error::Fault;
+use super::{events, health, outcomes, predict, read, replay, rules, v2};
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpRequest, HttpResponse};
+use std::time::Instant;
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Predict,
+    Ingest,
+    Outcomes,
+    Replay,
+    Models,
+    Model,
+    Monitor,
+    Train,
+    Jobs,
+    Job,
+    Features,
+    ExplainFeature,
+    Prediction,
+    Predictions,
+    TryRules,
+    System,
+    Live,
+    Ready,
+    Metrics,
+    OpenApi,
+    V2Server,
+    V2Live,
+    V2Ready,
+    V2Model,
+    V2ModelReady,
+    V2Infer,
+}
+
+/// One row: method, path template, operation, and whether it takes a body.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub operation: Operation,
+}
+
+const fn get(path: &'static str, operation: Operation) -> Route {
+    Route { method: "GET", path, operation }
+}
+const fn post(path: &'static str, operation: Operation) -> Route {
+    Route { method: "POST", path, operation }
+}
+
+pub const ROUTES: &[Route] = &[
+    post("/v1/models/{model}/predict", Operation::Predict),
+    post("/v1/events", Operation::Ingest),
+    post("/v1/outcomes", Operation::Outcomes),
+    post("/v1/replay", Operation::Replay),
+    get("/v1/models", Operation::Models),
+    get("/v1/models/{model}", Operation::Model),
+    get("/v1/models/{model}/monitor", Operation::Monitor),
+    post("/v1/models/{model}/train", Operation::Train),
+    get("/v1/jobs", Operation::Jobs),
+    get("/v1/jobs/{job}", Operation::Job),
+    get("/v1/features", Operation::Features),
+    get("/v1/features/{name}/explain", Operation::ExplainFeature),
+    get("/v1/predictions", Operation::Predictions),
+    get("/v1/predictions/{id}", Operation::Prediction),
+    post("/v1/rules/try", Operation::TryRules),
+    get("/v1/system", Operation::System),
+    get("/livez", Operation::Live),
+    get("/readyz", Operation::Ready),
+    get("/metrics", Operation::Metrics),
+    get("/openapi.json", Operation::OpenApi),
+    get("/v2", Operation::V2Server),
+    get("/v2/health/live", Operation::V2Live),
+    get("/v2/health/ready", Operation::V2Ready),
+    get("/v2/models/{model}", Operation::V2Model),
+    get("/v2/models/{model}/ready", Operation::V2ModelReady),
+    post("/v2/models/{model}/infer", Operation::V2Infer),
+    get("/v2/models/{model}/versions/{version}", Operation::V2Model),
+    get("/v2/models/{model}/versions/{version}/ready", Operation::V2ModelReady),
+    post("/v2/models/{model}/versions/{version}/infer", Operation::V2Infer),
+];
+
+/// Registers every route; anything else is a 404 or 405 problem. The worker's `web::Data<Cell>`,
+/// `web::Data<GatewayLimits>` and `web::Data<MetricsText>` are put into the app by [`super::serve`].
+pub fn configure(cfg: &mut web::ServiceConfig) {
+    let mut paths: Vec<&str> = Vec::new();
+    for route in ROUTES {
+        if !paths.contains(&route.path) {
+            paths.push(route.path);
+        }
+    }
+    for path in paths {
+        let here: Vec<&Route> = ROUTES.iter().filter(|r| r.path == path).collect();
+        let allow = here.iter().map(|r| r.method).collect::<Vec<_>>().join(", ");
+        let mut resource = web::resource(path);
+        for route in here {
+            let operation = route.operation;
+            let method = Method::from_bytes(route.method.as_bytes()).expect("the table holds real methods");
+            let handler = move |http: HttpRequest, payload: web::Payload| run(operation, http, payload);
+            resource = resource.route(web::method(method).to(handler));
+        }
+        let other = move |http: HttpRequest| {
+            let fault = Fault::no_method(http.method().as_str(), &allow);
+            async move { refused(&http, &fault) }
+        };
+        cfg.service(resource.default_service(web::to(other)));
+    }
+    cfg.default_service(web::to(|http: HttpRequest| async move { refused(&http, &Fault::no_route(http.path())) }));
+}
+
+fn refused(http: &HttpRequest, fault: &Fault) -> HttpResponse {
+    let id = call::request_id(http);
+    named(fault.respond(&id, http.path()), &id)
+}
+
+/// Every answer carries the request's id.
+fn named(mut response: HttpResponse, id: &str) -> HttpResponse {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    response
+}
+
+async fn run(operation: Operation, http: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let started = Instant::now();
+    let request_id = call::request_id(&http);
+    let body = if http.method() == Method::POST {
+        call::read_body(&http, payload, call::limits(&http).max_body_bytes).await
+    } else {
+        Ok(Bytes::new())
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(fault) => return named(fault.respond(&request_id, http.path()), &request_id),
+    };
+    let call = Call { http, body, request_id, started };
+    let response = match dispatch(operation, &call).await {
+        Ok(response) => response,
+        Err(fault) => fault.respond(&call.request_id, call.http.path()),
+    };
+    named(response, &call.request_id)
+}
+
+async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fault> {
+    match operation {
+        Operation::Predict => predict::predict(call).await,
+        Operation::Ingest => events::ingest(call).await,
+        Operation::Outcomes => outcomes::outcomes(call).await,
+        Operation::Replay => replay::replay(call).await,
+        Operation::Models => read::models(call),
+        Operation::Model => read::model(call).await,
+        Operation::Monitor => read::monitor(call).await,
+        Operation::Train => read::train(call).await,
+        Operation::Jobs => read::jobs(call),
+        Operation::Job => read::job(call),
+        Operation::Features => read::features(call),
+        Operation::ExplainFeature => read::explain(call).await,
+        Operation::Prediction => read::prediction(call).await,
+        Operation::Predictions => read::predictions(call).await,
+        Operation::TryRules => rules::try_rules(call).await,
+        Operation::System => read::system(call),
+        Operation::Live => health::live(call),
+        Operation::Ready => health::ready(call),
+        Operation::Metrics => health::metrics(call),
+        Operation::OpenApi => health::openapi(),
+        Operation::V2Server => Ok(v2::server()),
+        Operation::V2Live => Ok(v2::live()),
+        Operation::V2Ready => health::v2_ready(call),
+        Operation::V2Model => v2::model(call).await,
+        Operation::V2ModelReady => v2::model_ready(call).await,
+        Operation::V2Infer => v2::infer(call).await,
+    }
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;
