@@ -1,3 +1,5 @@
+mod differential;
+
 use super::*;
 
 fn fields() -> Vec<(String, ValueType)> {
