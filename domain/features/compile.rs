@@ -2,9 +2,8 @@
 
 use super::check::{self, At, numeric, word};
 use super::plan::{
-    EntityType, EventDef, ExpressionDef, FeatureMeta, FeatureSource, Feed, Place, Plan, Route, SeriesDef, Source, WindowDef,
+    EntityType, EventDef, FeatureMeta, FeatureSource, Feed, Place, Plan, Route, SeriesDef, Source, WindowDef,
 };
-use super::transform::ContextDef;
 use crate::expr::Program;
 use crate::fixed_hash;
 use crate::problem::{Problem, closest};
@@ -18,10 +17,11 @@ const MEANING: &str = "features-1";
 
 type SeriesKey = (usize, String, Span, Vec<usize>, Source);
 
-struct Builder<'s> {
-    spec: &'s FeatureFile,
+/// A plan in the making. `compile_request` adds what comes from the request.
+pub(super) struct Builder<'s> {
+    pub spec: &'s FeatureFile,
     problems: Vec<Problem>,
-    features: Vec<FeatureMeta>,
+    pub features: Vec<FeatureMeta>,
     /// Name to the key it was declared at.
     declared: BTreeMap<&'s str, String>,
     entities: Vec<EntityType>,
@@ -93,7 +93,7 @@ fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>, othe
 }
 
 impl<'s> Builder<'s> {
-    fn at(&mut self, key: impl Into<String>) -> At<'_> {
+    pub fn at(&mut self, key: impl Into<String>) -> At<'_> {
         At { key: key.into(), problems: &mut self.problems }
     }
 
@@ -122,7 +122,7 @@ impl<'s> Builder<'s> {
     }
 
     /// Claims a feature name; a second claim is a problem.
-    fn claim(&mut self, name: &'s str, key: &str) {
+    pub fn claim(&mut self, name: &'s str, key: &str) {
         match self.declared.get(name) {
             Some(first) => {
                 let text = format!("there is a feature `{name}` already, at `{first}`");
@@ -277,91 +277,4 @@ impl<'s> Builder<'s> {
         s.sketch |= f.aggregate == Aggregate::Quantile;
         index
     }
-
-    fn contexts(&mut self) -> Vec<ContextDef> {
-        let spec = self.spec;
-        for (index, (name, c)) in spec.context.iter().enumerate() {
-            let key = format!("context.{name}");
-            self.claim(name, &key);
-            let mut at = self.at(&key);
-            check::context(&mut at, c);
-            check::checks(&mut at, c.kind, &c.check);
-            self.features.push(FeatureMeta {
-                name: name.clone(),
-                kind: c.kind,
-                nullable: c.check.nullable.unwrap_or(false),
-                checks: c.check.clone(),
-                source: FeatureSource::Context,
-                view: None,
-                ttl: None,
-                place: Place::Context(index),
-            });
-        }
-        spec.context.iter().map(|(name, c)| ContextDef::new(name, c)).collect()
-    }
-
-    fn expressions(&mut self) -> Vec<ExpressionDef> {
-        let spec = self.spec;
-        for (index, (name, e)) in spec.expressions.iter().enumerate() {
-            let key = format!("expressions.{name}");
-            self.claim(name, &key);
-            check::checks(&mut self.at(&key), e.kind, &e.check);
-            self.features.push(FeatureMeta {
-                name: name.clone(),
-                kind: e.kind,
-                nullable: e.check.nullable.unwrap_or(true),
-                checks: e.check.clone(),
-                source: FeatureSource::Expression,
-                view: None,
-                ttl: None,
-                place: Place::Expression(index),
-            });
-        }
-        let fields: Vec<(String, ValueType)> = self.features.iter().map(|f| (f.name.clone(), f.kind)).collect();
-        let mut made = Vec::new();
-        for (name, e) in &spec.expressions {
-            match expression(&e.cel, &fields, e.kind) {
-                Ok(def) => made.push(def),
-                Err((message, hint)) => self.at(format!("expressions.{name}.cel")).say("", message, hint),
-            }
-        }
-        if made.len() == spec.expressions.len() {
-            self.cycles(&made);
-        }
-        made
-    }
-
-    /// Expressions that need themselves.
-    fn cycles(&mut self, made: &[ExpressionDef]) {
-        let first = self.features.len() - made.len();
-        let mut ready = vec![false; made.len()];
-        // Each round settles the expressions whose inputs are settled; what is left needs itself.
-        loop {
-            let next = (0..made.len()).find(|i| {
-                !ready[*i] && made[*i].inputs.iter().all(|f| f.checked_sub(first).is_none_or(|e| ready[e]))
-            });
-            match next {
-                Some(i) => ready[i] = true,
-                None => break,
-            }
-        }
-        let stuck: Vec<String> =
-            (0..made.len()).filter(|i| !ready[*i]).map(|i| self.features[first + i].name.clone()).collect();
-        for name in &stuck {
-            let text = format!("the value of `{name}` depends on itself, by way of {}", stuck.join(", "));
-            self.at(format!("expressions.{name}.cel")).say("", text, "write one of them in terms of views and context");
-        }
-    }
-}
-
-/// Compiled twice: first to learn which features it reads, then over those alone, so that evaluating
-/// it takes a few values and not all.
-fn expression(cel: &str, fields: &[(String, ValueType)], kind: ValueType) -> Result<ExpressionDef, (String, String)> {
-    let fail = |e: crate::expr::ExprError| (e.message, e.hint);
-    let mut inputs = Program::compile(cel, fields, Some(kind)).map_err(fail)?.slots().to_vec();
-    inputs.sort_unstable();
-    inputs.dedup();
-    let few: Vec<(String, ValueType)> = inputs.iter().map(|i| fields[*i].clone()).collect();
-    let program = Program::compile(cel, &few, Some(kind)).map_err(fail)?;
-    Ok(ExpressionDef { kind, program, inputs })
 }

@@ -7,6 +7,7 @@
 mod aggregate;
 mod check;
 mod compile;
+mod compile_request;
 mod plan;
 mod series;
 mod state;

@@ -200,14 +200,17 @@ fn read(table: &mut FeatureTable, vector: &VectorPlan, a: &str, t: i64, store: &
     v
 }
 
+/// Second, entity, x in eighths, n, category, late if 0.
+type Raw = (i64, u8, Option<i64>, Option<i64>, usize, u8);
+
 /// Up to 40 events of three entities within 60 s, some with equal times, nulls and lateness.
 fn events() -> impl Strategy<Value = Vec<LoggedEvent>> {
-    let one = (0i64..60, 0usize..3, prop::option::weighted(0.8, -16i64..16), prop::option::weighted(0.8, -3i64..4), 0usize..4, 0u8..12);
+    let one = (0i64..60, 0u8..3, prop::option::weighted(0.8, -16i64..16), prop::option::weighted(0.8, -3i64..4), 0usize..4, 0u8..12);
     prop::collection::vec(one, 0..40).prop_map(|raw| {
-        let make = |(i, (s, a, x, n, c, late)): (usize, (i64, usize, Option<i64>, Option<i64>, usize, u8))| {
+        let make = |(i, (s, a, x, n, c, late)): (usize, Raw)| {
             let c = [None, Some("p"), Some("q"), Some("r")][c];
             // Eighths: exact in binary, so sums do not depend on the naive engine's order.
-            let mut e = trip(i as u64 + 1, s, ["u", "v", "w"][a], x.map(|x| x as f64 / 8.0), n, c);
+            let mut e = trip(i as u64 + 1, s, ["u", "v", "w"][a as usize], x.map(|x| x as f64 / 8.0), n, c);
             e.late = late == 0;
             e
         };
