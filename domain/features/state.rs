@@ -96,7 +96,7 @@ impl EntityState {
     }
 
     /// Puts the points of one event into their series.
-    fn apply(&mut self, def: &EntityType, points: &[(usize, Point)], touched: &mut impl FnMut(usize)) -> Applied {
+    fn apply(&mut self, def: &EntityType, points: &[(usize, Point)], now: Timestamp, touched: &mut impl FnMut(usize)) -> Applied {
         let mut done = Applied::default();
         let tiled = points.iter().any(|(i, _)| matches!(self.series[*i], Series::Tiles(_)));
         let fresh = tiled && points.first().is_some_and(|(_, p)| self.seen.admit(p.seq));
@@ -105,7 +105,7 @@ impl EntityState {
                 Series::Exact(x) => x.insert(p.clone()),
                 Series::Tiles(_) if !fresh => Inserted::Repeated,
                 Series::Tiles(x) => {
-                    if x.insert(p, &def.series[*i]) { Inserted::Yes } else { Inserted::Truncated }
+                    if x.insert(p, &def.series[*i], now) { Inserted::Yes } else { Inserted::Truncated }
                 }
             };
             if outcome != Inserted::Repeated {
@@ -118,7 +118,7 @@ impl EntityState {
     }
 
     /// The window at t, and the times [from, until) at which it is the same.
-    fn fold(&self, w: &WindowDef, t: Timestamp) -> (Folded, Timestamp, Timestamp) {
+    fn fold(&self, def: &EntityType, w: &WindowDef, t: Timestamp) -> (Folded, Timestamp, Timestamp) {
         match &self.series[w.series] {
             Series::Exact(x) => {
                 let range = x.window(t, w.window);
@@ -126,15 +126,15 @@ impl EntityState {
                 (aggregate::exact(w, x.range(range)), from, until)
             }
             Series::Tiles(x) => {
-                let (from, until) = Tiles::unchanged(t, w.hop);
-                (aggregate::tiled(w, x.window(t, w.window, w.hop).as_ref()), from, until)
+                let (from, until) = x.unchanged(t, w.hop);
+                (aggregate::tiled(w, x.window(t, w.window, &def.series[w.series]).as_ref()), from, until)
             }
         }
     }
 
     /// Computed afresh, without the memo.
-    pub(super) fn compute(&self, w: &WindowDef, t: Timestamp) -> Folded {
-        self.fold(w, t).0
+    pub(super) fn compute(&self, def: &EntityType, w: &WindowDef, t: Timestamp) -> Folded {
+        self.fold(def, w, t).0
     }
 }
 
@@ -159,9 +159,10 @@ impl Hot {
         Hot { state, memo: Vec::new(), dirty, tick: 0 }
     }
 
-    pub fn apply(&mut self, def: &EntityType, points: &[(usize, Point)]) -> Applied {
+    /// Takes the points of one event, ingested at `now`.
+    pub fn apply(&mut self, def: &EntityType, points: &[(usize, Point)], now: Timestamp) -> Applied {
         let memo = &mut self.memo;
-        let done = self.state.apply(def, points, &mut |series| {
+        let done = self.state.apply(def, points, now, &mut |series| {
             if !memo.is_empty() {
                 def.series[series].windows.iter().for_each(|w| memo[*w] = None);
             }
@@ -181,7 +182,7 @@ impl Hot {
         }
         let state = &self.state;
         let memo = self.memo[window].get_or_insert_with(|| {
-            let (folded, from, until) = state.fold(&def.windows[window], t);
+            let (folded, from, until) = state.fold(def, &def.windows[window], t);
             Memo { folded, from, until }
         });
         (&memo.folded, hit)
@@ -194,7 +195,7 @@ impl Hot {
             let horizon = now - d.window - GRACE;
             dropped += match series {
                 Series::Exact(x) => x.expire(horizon),
-                Series::Tiles(x) => x.expire(horizon, d.hop),
+                Series::Tiles(x) => x.expire(d, horizon, now),
             };
         }
         if dropped > 0 {

@@ -158,7 +158,7 @@ impl FeatureTable {
             }
             self.touch(hash);
             if let Some(hot) = self.hot.get_mut(&hash) {
-                self.truncated += hot.apply(entity, &points).truncated;
+                self.truncated += hot.apply(entity, &points, e.ingested).truncated;
             }
         }
         self.evict();
@@ -297,8 +297,9 @@ impl FeatureTable {
         if state.entity() != of {
             return None;
         }
-        let w = &self.plan.entities[of].windows[index];
-        let folded = state.compute(w, t);
+        let def = &self.plan.entities[of];
+        let w = &def.windows[index];
+        let folded = state.compute(def, w, t);
         // Tiles reach back to the start of the tile that holds t - w.
         let start = t - w.window;
         let from = if w.hop == Span::ZERO { start } else { Timestamp(start.0.div_euclid(w.hop.0) * w.hop.0 - 1) };

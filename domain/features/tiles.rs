@@ -2,8 +2,9 @@
 //!
 //! A tile holds the events of [k hop, (k + 1) hop). The window (t - w, t] is answered from all tiles
 //! from the one that holds t - w to the one that holds t, so its trailing edge moves in steps of `hop`:
-//! it covers at least w and less than w + hop. The head tile counts whole, so an event stamped later
-//! than t counts early if it falls into the tile of t; events of later tiles do not count.
+//! it covers at least w and less than w + hop. Events stamped later than they were ingested wait beside
+//! the tiles, so that at its head the window ends at t exactly. (Only a question about the past, t before
+//! the newest ingest, sees the whole tile of t.)
 
 use super::aggregate::order;
 use super::plan::SeriesDef;
@@ -144,6 +145,8 @@ impl Tile {
 pub struct Tiles {
     /// Sorted by index.
     tiles: VecDeque<Tile>,
+    /// Events of the future, sorted by (time, seq); few, because ingest bounds how far ahead one may be.
+    ahead: Vec<Point>,
 }
 
 fn index(t: Timestamp, hop: Span) -> i64 {
@@ -151,8 +154,25 @@ fn index(t: Timestamp, hop: Span) -> i64 {
 }
 
 impl Tiles {
-    /// False if a bound was reached. Repeats are the caller's to keep out.
-    pub(super) fn insert(&mut self, p: &Point, def: &SeriesDef) -> bool {
+    /// Takes a point that was ingested at `now`. False if a bound was reached. Repeats are the caller's to keep out.
+    pub(super) fn insert(&mut self, p: &Point, def: &SeriesDef, now: Timestamp) -> bool {
+        let whole = self.settle(def, now);
+        if p.time > now {
+            let at = self.ahead.partition_point(|q| (q.time, q.seq) < (p.time, p.seq));
+            self.ahead.insert(at, p.clone());
+            return whole;
+        }
+        self.add(p, def) && whole
+    }
+
+    /// Puts the events that are no longer of the future into their tiles.
+    fn settle(&mut self, def: &SeriesDef, now: Timestamp) -> bool {
+        let n = self.ahead.partition_point(|p| p.time <= now);
+        let due: Vec<Point> = self.ahead.drain(..n).collect();
+        due.iter().filter(|p| !self.add(p, def)).count() == 0
+    }
+
+    fn add(&mut self, p: &Point, def: &SeriesDef) -> bool {
         let tile = Tile::of(index(p.time, def.hop), p, def);
         let at = self.tiles.partition_point(|x| x.index < tile.index);
         match self.tiles.get_mut(at) {
@@ -165,31 +185,37 @@ impl Tiles {
     }
 
     /// The events of the window at t, merged; `None` if there are none.
-    pub(super) fn window(&self, t: Timestamp, w: Span, hop: Span) -> Option<Tile> {
-        let (from, to) = (index(t - w, hop), index(t, hop));
+    pub(super) fn window(&self, t: Timestamp, w: Span, def: &SeriesDef) -> Option<Tile> {
+        let (from, to) = (index(t - w, def.hop), index(t, def.hop));
         let start = self.tiles.partition_point(|x| x.index < from);
-        let mut within = self.tiles.range(start..).take_while(|x| x.index <= to);
-        let mut sum = within.next()?.clone();
-        for tile in within {
-            sum.merge(tile);
-        }
-        Some(sum)
+        let mut sum: Option<Tile> = None;
+        let mut add = |tile: &Tile| match &mut sum {
+            Some(sum) => drop(sum.merge(tile)),
+            None => sum = Some(tile.clone()),
+        };
+        self.tiles.range(start..).take_while(|x| x.index <= to).for_each(&mut add);
+        let due = self.ahead.iter().take_while(|p| p.time <= t);
+        due.map(|p| Tile::of(index(p.time, def.hop), p, def)).filter(|x| x.index >= from).for_each(|x| add(&x));
+        sum
     }
 
     /// The times [first, second) at which the window at t holds the same tiles.
-    pub(super) fn unchanged(t: Timestamp, hop: Span) -> (Timestamp, Timestamp) {
+    pub(super) fn unchanged(&self, t: Timestamp, hop: Span) -> (Timestamp, Timestamp) {
         let start = Timestamp(index(t, hop).saturating_mul(hop.0));
-        (start, start + hop)
+        let n = self.ahead.partition_point(|p| p.time <= t);
+        let from = self.ahead[..n].last().map_or(start, |p| start.max(p.time));
+        (from, self.ahead.get(n).map_or(start + hop, |p| p.time.min(start + hop)))
     }
 
-    /// Drops tiles that end at or before `horizon`; how many.
-    pub(super) fn expire(&mut self, horizon: Timestamp, hop: Span) -> usize {
-        let n = self.tiles.partition_point(|x| x.index < index(horizon, hop));
+    /// Drops tiles that end at or before `horizon`, in the past of `now`; how many.
+    pub(super) fn expire(&mut self, def: &SeriesDef, horizon: Timestamp, now: Timestamp) -> usize {
+        self.settle(def, now);
+        let n = self.tiles.partition_point(|x| x.index < index(horizon, def.hop));
         self.tiles.drain(..n);
         n
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tiles.len()
+        self.tiles.len() + self.ahead.len()
     }
 }

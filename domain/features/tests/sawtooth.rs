@@ -84,3 +84,23 @@ fn the_trailing_edge_moves_in_hops() {
     assert_eq!(count(29), Value::Int(1));
     assert_eq!(count(30), Value::Int(0), "its tile has left");
 }
+
+#[test]
+fn an_event_of_the_future_waits_for_its_time() {
+    let (plan, vector) = tiled();
+    let mut table = FeatureTable::new(plan, 0, 1, usize::MAX);
+    let none = BTreeMap::new();
+    let mut early = trip(1, 13, "u", Some(1.0), None, Some("p"));
+    early.ingested = Timestamp(10 * SECOND);
+    table.apply(&early, &mut |_| None);
+    table.apply(&trip(2, 11, "u", Some(2.0), None, Some("q")), &mut |_| None);
+    let count = |table: &mut FeatureTable, t| read(table, &vector, "u", t, &none).values[0].clone();
+    // The same tile, but 13 is not yet; the memo must notice when it comes.
+    assert_eq!([11, 12, 13, 14].map(|t| count(&mut table, t)), [1, 1, 2, 2].map(Value::Int));
+    assert_eq!(count(&mut table, 12), Value::Int(1));
+    table.apply(&trip(3, 15, "u", None, None, None), &mut |_| None);
+    assert_eq!(count(&mut table, 15), Value::Int(3));
+    table.apply(&early, &mut |_| None);
+    assert_eq!(count(&mut table, 15), Value::Int(3), "a repeat");
+    assert_eq!(count(&mut table, 35), Value::Int(1), "only the newest is within its 20 s and hop");
+}
