@@ -1,1 +1,3 @@
-//! (to be written)
+//! Project files: the only place that knows TOML.
+
+pub mod toml_file;

@@ -1,0 +1,140 @@
+//! One TOML file: read, parsed into a type, and errors placed on their line.
+
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use understudy_domain::problem::{Problem, closest};
+
+/// The text of a file and the name it goes by in messages.
+#[derive(Clone, Debug)]
+pub struct TomlFile {
+    pub name: String,
+    pub text: String,
+}
+
+impl TomlFile {
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        TomlFile { name: name.into(), text: text.into() }
+    }
+
+    pub fn read(path: &Path) -> Result<Self, Problem> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(TomlFile { name, text }),
+            Err(e) => Err(Problem {
+                file: name,
+                ..Problem::new("", format!("cannot be read: {e}"), "check the path and its permissions")
+            }),
+        }
+    }
+
+    /// The whole file as `T`.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        toml::from_str(&self.text).map_err(|e| self.problem(&e))
+    }
+
+    /// A problem of the parser: unknown keys get the nearest allowed one as a hint.
+    fn problem(&self, e: &toml::de::Error) -> Problem {
+        let start = e.span().map(|s| s.start);
+        let key = start.and_then(|at| self.key_at(at)).unwrap_or_default();
+        let (message, hint) = explain(e.message());
+        let line = start.map_or(0, |at| self.line_of(at));
+        Problem { file: self.name.clone(), line, ..Problem::new(key, message, hint) }
+    }
+
+    /// Adds file and line to a problem that has only a dotted key.
+    pub fn place(&self, mut p: Problem) -> Problem {
+        if p.file.is_empty() {
+            p.file = self.name.clone();
+            p.line = self.locate(&p.key).unwrap_or(0);
+        }
+        p
+    }
+
+    /// The 1-based line of a dotted key, or of the longest part of it that is in the file.
+    pub fn locate(&self, key: &str) -> Option<usize> {
+        let root = DeTable::parse(&self.text).ok()?;
+        let mut found = None;
+        descend(root.get_ref(), key, &mut found);
+        found.map(|at| self.line_of(at))
+    }
+
+    /// Whether the file has exactly this dotted key.
+    pub fn has(&self, key: &str) -> bool {
+        let mut found = None;
+        DeTable::parse(&self.text).is_ok_and(|root| descend(root.get_ref(), key, &mut found))
+    }
+
+    /// The dotted key whose name or value begins at or encloses a byte offset.
+    fn key_at(&self, at: usize) -> Option<String> {
+        let root = DeTable::parse(&self.text).ok()?;
+        let mut best = None;
+        enclosing(root.get_ref(), at, "", &mut best);
+        best
+    }
+
+    fn line_of(&self, at: usize) -> usize {
+        1 + self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|b| **b == b'\n').count()
+    }
+}
+
+/// Follows `key` down; names may hold dots, so every split is tried. True if all of it was found.
+fn descend(table: &DeTable<'_>, key: &str, found: &mut Option<usize>) -> bool {
+    let cuts = key.match_indices('.').map(|(i, _)| i).chain([key.len()]);
+    for cut in cuts {
+        let Some((name, value)) = table.iter().find(|(k, _)| k.get_ref().as_ref() == &key[..cut]) else { continue };
+        *found = Some(name.span().start);
+        if cut == key.len() || descend_value(value, &key[cut + 1..], found) {
+            return true;
+        }
+    }
+    false
+}
+
+fn descend_value(value: &Spanned<DeValue<'_>>, rest: &str, found: &mut Option<usize>) -> bool {
+    match value.get_ref() {
+        DeValue::Table(t) => descend(t, rest, found),
+        DeValue::Array(items) => {
+            let (head, tail) = rest.split_once('.').unwrap_or((rest, ""));
+            let Some(item) = head.parse().ok().and_then(|i: usize| items.get(i)) else { return false };
+            *found = Some(item.span().start);
+            tail.is_empty() || descend_value(item, tail, found)
+        }
+        _ => false,
+    }
+}
+
+fn enclosing(table: &DeTable<'_>, at: usize, prefix: &str, best: &mut Option<String>) {
+    for (name, value) in table {
+        let dotted = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
+        if name.span().contains(&at) || value.span().contains(&at) {
+            *best = Some(dotted.clone());
+        }
+        if let DeValue::Table(t) = value.get_ref() {
+            enclosing(t, at, &dotted, best);
+        }
+    }
+}
+
+/// Serde's words in ours.
+fn explain(message: &str) -> (String, String) {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let what = if message.starts_with("unknown field") {
+        "key"
+    } else if message.starts_with("unknown variant") {
+        "value"
+    } else if let (Some(rest), [name]) = (message.strip_prefix("missing field"), &quoted[..]) {
+        let _ = rest;
+        return (format!("the key `{name}` is missing"), format!("add `{name} = …`"));
+    } else {
+        return (message.to_string(), String::new());
+    };
+    let Some((wrong, allowed)) = quoted.split_first() else { return (message.to_string(), String::new()) };
+    let list = format!("allowed here: {}", allowed.join(", "));
+    let hint = match closest(wrong, allowed.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? {list}"),
+        None => list,
+    };
+    (format!("unknown {what} `{wrong}`"), hint)
+}
