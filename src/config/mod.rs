@@ -1,3 +1,15 @@
 //! Project files: the only place that knows TOML.
 
+mod effective;
+mod project;
+mod settings;
 pub mod toml_file;
+
+pub use effective::{Effective, Source, resolve};
+pub use project::Project;
+pub use settings::{
+    Clock, ClockSource, Durability, Features, Limits, Log, LogFormat, LogMode, PredictionLog, Server, Settings, Storage,
+};
+
+#[cfg(test)]
+mod tests;

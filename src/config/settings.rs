@@ -1,0 +1,139 @@
+//! `understudy.toml`: the settings of the program. `config/understudy.toml` is the commented list of all.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use understudy_domain::time::{DAY, HOUR, MINUTE, SECOND, Span};
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $t:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $t,)* }
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// All settings, with the defaults of the code where the file is silent.
+    Settings {
+        server: Server = Server::default(),
+        storage: Storage = Storage::default(),
+        clock: Clock = Clock::default(),
+        features: Features = Features::default(),
+        limits: Limits = Limits::default(),
+        log: Log = Log::default(),
+        prediction_log: PredictionLog = PredictionLog::default(),
+    }
+}
+
+section! {
+    Server {
+        /// Address to listen on.
+        bind: IpAddr = IpAddr::from([127, 0, 0, 1]),
+        /// TCP port; 0 lets the system choose.
+        port: u16 = 8080,
+        /// HTTP worker threads; 0 is one per core.
+        workers: usize = 0,
+        /// Largest request body, in bytes.
+        max_body_bytes: usize = 1 << 20,
+        /// A request not answered by then gets 504.
+        request_timeout: Span = Span(5 * SECOND),
+    }
+}
+
+section! {
+    Storage {
+        /// Folder of logs, state and models; relative to the project.
+        dir: String = "data".into(),
+        /// What an acknowledged write survives.
+        durability: Durability = Durability::Power,
+        /// A log segment is closed at this size, in bytes.
+        segment_bytes: u64 = 256 << 20,
+    }
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Loss of power: synced to the disk before it is acknowledged.
+    Power,
+    /// Death of the process: handed to the operating system.
+    Process,
+}
+
+section! {
+    Clock {
+        /// Where `now` comes from.
+        source: ClockSource = ClockSource::Wall,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockSource {
+    Wall,
+    /// The newest ingest time of the replayed stream.
+    Stream,
+}
+
+section! {
+    Features {
+        /// Feature shards; 0 is one per worker. A change rebuilds the state from the event log.
+        shards: usize = 0,
+        /// Entities held in memory, over all shards.
+        max_entities: usize = 1_000_000,
+        /// An event older than this when it arrives is kept but not folded into features.
+        lateness: Span = Span(HOUR),
+        /// An event further in the future than this is refused.
+        max_future: Span = Span(5 * MINUTE),
+        /// How long event ids are remembered to recognise duplicates.
+        dedupe: Span = Span(7 * DAY),
+    }
+}
+
+section! {
+    Limits {
+        /// Requests in work at once; more get 503 with Retry-After.
+        max_in_flight: usize = 1024,
+        /// Predictions in one request.
+        max_instances: usize = 1000,
+        /// Events in one ingest request.
+        max_events_per_request: usize = 10_000,
+    }
+}
+
+section! {
+    Log {
+        /// A level (error, warn, info, debug, trace) or a `tracing` filter.
+        level: String = "info".into(),
+        format: LogFormat = LogFormat::Text,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+section! {
+    PredictionLog {
+        /// Whether an answer waits until its record is durable.
+        mode: LogMode = LogMode::Async,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogMode {
+    /// Answer at once; records of the last milliseconds can be lost in a crash.
+    Async,
+    Sync,
+}
