@@ -44,8 +44,8 @@ fn flights_load() {
     let features = p.features.views.values().map(|v| v.features.len()).sum::<usize>() + p.features.context.len();
     assert_eq!((features, p.models.len(), p.rules.len()), (38, 2, 2));
     assert!(p.models.iter().all(|m| m.features.len() == 38));
-    let catalog = understudy_domain::catalog::Catalog::compile(&p.features, &p.models, &p.rules);
-    if let Err(problems) = catalog {
+    let plan = understudy_domain::features::Plan::compile(&p.features);
+    if let Err(problems) = plan {
         panic!("{}", problems.into_iter().map(|x| p.place(x).to_string()).collect::<Vec<_>>().join("\n"));
     }
     let (file, line) = p.locate("models.delay-mlp.outcome.label").unwrap();
