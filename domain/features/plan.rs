@@ -39,6 +39,16 @@ pub struct FeatureMeta {
     pub(super) place: Place,
 }
 
+impl FeatureMeta {
+    /// Entity type index of a feature of a view.
+    pub fn entity(&self) -> Option<usize> {
+        match self.place {
+            Place::Window { entity, .. } => Some(entity),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     Window { entity: usize, index: usize },

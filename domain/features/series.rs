@@ -83,6 +83,9 @@ impl Exact {
 
     /// Drops points at or before `horizon`; how many.
     pub(super) fn expire(&mut self, horizon: Timestamp) -> usize {
+        if self.points.front().is_none_or(|p| p.time > horizon) {
+            return 0;
+        }
         let n = self.points.partition_point(|p| p.time <= horizon);
         self.points.drain(..n);
         if self.points.capacity() > 64 && self.points.len() < self.points.capacity() / 4 {

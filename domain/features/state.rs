@@ -15,6 +15,10 @@ const REMEMBERED: usize = 64;
 /// slightly older time are still exact.
 pub const GRACE: Span = Span::hours(1);
 
+/// A series that grew by this many points or tiles is swept at once, so that feeding a long log
+/// does not hold all of it.
+const SWEEP_EVERY: usize = 256;
+
 /// The state of one entity, as saved. It belongs to one `Plan::id`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EntityState {
@@ -28,6 +32,30 @@ pub struct EntityState {
 enum Series {
     Exact(Exact),
     Tiles(Tiles),
+}
+
+impl Series {
+    fn len(&self) -> usize {
+        match self {
+            Series::Exact(x) => x.len(),
+            Series::Tiles(x) => x.len(),
+        }
+    }
+
+    /// Drops what no window reaches at `now`; how many points or tiles.
+    fn expire(&mut self, def: &SeriesDef, now: Timestamp) -> usize {
+        let horizon = now - def.window - GRACE;
+        match self {
+            Series::Exact(x) => x.expire(horizon),
+            Series::Tiles(x) => x.expire(def, horizon, now),
+        }
+    }
+
+    fn sweep(&mut self, def: &SeriesDef, now: Timestamp) {
+        if self.len().is_multiple_of(SWEEP_EVERY) {
+            self.expire(def, now);
+        }
+    }
 }
 
 /// Which events the tiles hold: they cannot tell a repeat by themselves.
@@ -81,10 +109,7 @@ impl EntityState {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.series.iter().all(|s| match s {
-            Series::Exact(x) => x.len() == 0,
-            Series::Tiles(x) => x.len() == 0,
-        })
+        self.series.iter().all(|s| s.len() == 0)
     }
 
     /// Points and tiles held.
@@ -111,6 +136,7 @@ impl EntityState {
             if outcome != Inserted::Repeated {
                 done.changed = true;
                 touched(*i);
+                self.series[*i].sweep(&def.series[*i], now);
             }
             done.truncated += u64::from(outcome == Inserted::Truncated);
         }
@@ -192,11 +218,7 @@ impl Hot {
     pub fn expire(&mut self, def: &EntityType, now: Timestamp) -> usize {
         let mut dropped = 0;
         for (series, d) in self.state.series.iter_mut().zip(&def.series) {
-            let horizon = now - d.window - GRACE;
-            dropped += match series {
-                Series::Exact(x) => x.expire(horizon),
-                Series::Tiles(x) => x.expire(d, horizon, now),
-            };
+            dropped += series.expire(d, now);
         }
         if dropped > 0 {
             self.memo.clear();

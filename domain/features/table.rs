@@ -121,6 +121,17 @@ impl FeatureTable {
         self.watermark
     }
 
+    /// The store holds every event up to here; feeding may start at the next one.
+    pub fn resume(&mut self, watermark: u64) {
+        self.watermark = self.watermark.max(watermark);
+    }
+
+    /// Drops an entity from memory, for erasure; whether it was there.
+    pub fn forget(&mut self, entity: EntityHash) -> bool {
+        let evicted = self.evicted.remove(&entity).is_some();
+        self.hot.remove(&entity).is_some() || evicted
+    }
+
     /// Folds the event into the entities this shard owns. `cold` looks an entity up in the store;
     /// it is asked only for entities that are not in memory and may have been saved.
     pub fn apply(&mut self, e: &LoggedEvent, cold: &mut dyn FnMut(EntityHash) -> Option<EntityState>) {
@@ -171,8 +182,11 @@ impl FeatureTable {
         }
         let def = &self.plan.entities[entity];
         let saved = if self.may_be_cold { cold(hash) } else { None };
-        let state = saved.filter(|s| s.entity() == entity && s.fits(def)).unwrap_or_else(|| EntityState::new(entity, def));
-        self.hot.insert(hash, Hot::new(state, false));
+        let saved = saved.filter(|s| s.entity() == entity && s.fits(def));
+        // Dirty even if this event turns out to be a repeat: the caller may have handed over its only copy.
+        let dirty = saved.is_some();
+        let state = saved.unwrap_or_else(|| EntityState::new(entity, def));
+        self.hot.insert(hash, Hot::new(state, dirty));
     }
 
     /// Takes an entity back that was evicted a moment ago.
@@ -245,14 +259,15 @@ impl FeatureTable {
     }
 
     /// Puts a saved state into memory. Nothing happens if the entity is there already (memory is newer),
-    /// is another shard's, or the state was made by other definitions; false then.
+    /// is another shard's, or the state was made by other definitions; false then. The state counts as not
+    /// saved, because it may be the caller's only copy (evicted, and on its way to the store).
     pub fn insert(&mut self, entity: EntityHash, state: EntityState) -> bool {
         let ours = entity.shard(self.shards) == self.shard;
         let fits = self.plan.entities.get(state.entity()).is_some_and(|def| state.fits(def));
         if !ours || !fits || self.hot.contains_key(&entity) || self.recall(entity) {
             return false;
         }
-        self.hot.insert(entity, Hot::new(state, false));
+        self.hot.insert(entity, Hot::new(state, true));
         self.touch(entity);
         self.evict();
         true

@@ -151,3 +151,37 @@ fn events_are_checked() {
     let detail = plan.check_event(&Event { kind: "tripp".into(), ..good.clone() }).unwrap_err().1;
     assert!(detail.contains("did you mean `trip`?"), "{detail}");
 }
+
+#[test]
+fn a_state_handed_over_is_handed_back() {
+    let mut t = FeatureTable::new(plan(), 0, 1, 2);
+    t.apply(&trip(1, 0, "u", Some(1.0), None, None), &mut |_| None);
+    t.apply(&trip(2, 0, "v", Some(1.0), None, None), &mut |_| None);
+    t.apply(&trip(3, 0, "w", Some(1.0), None, None), &mut |_| None);
+    let taken: BTreeMap<_, _> = t.take_evicted().into_iter().collect();
+    let state = taken.get(&hash("u")).expect("the oldest went").clone();
+    // A repeat changes nothing, but the caller gave its only copy away.
+    t.apply(&trip(1, 0, "u", Some(1.0), None, None), &mut |h| taken.get(&h).cloned());
+    assert!(t.snapshot_dirty().contains(&(hash("u"), state)));
+}
+
+#[test]
+fn a_long_log_is_not_held_whole() {
+    let mut t = FeatureTable::new(plan(), 0, 1, usize::MAX);
+    for i in 0..20_000u64 {
+        t.apply(&trip(i + 1, 60 * i as i64, "u", Some(1.0), None, None), &mut |_| None);
+    }
+    let s = t.stats();
+    assert!(s.points < 9 * 512, "{s:?}");
+    let counts = read(&mut t, &plan().vector(&names()).unwrap(), "u", 60 * 19_999, &BTreeMap::new());
+    assert_eq!(counts.values[1], Value::Int(1));
+}
+
+#[test]
+fn an_erased_entity_is_gone() {
+    let mut t = table(&[trip(1, 0, "u", Some(1.0), None, None)]);
+    assert!(t.forget(hash("u")));
+    assert!(!t.forget(hash("u")));
+    let v = read(&mut t, &plan().vector(&names()).unwrap(), "u", 1, &BTreeMap::new());
+    assert_eq!(v.values[0], Value::Int(0));
+}
