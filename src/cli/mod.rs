@@ -1,7 +1,7 @@
 //! The command line: a client of the HTTP gateway, and of nothing else that runs.
 
 pub mod args;
-// mod bench;
+mod bench;
 mod client;
 mod config;
 mod demo;
@@ -67,7 +67,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Rules(args::RulesCommand::Try { file, model }) => rules::try_file(&ctx, file, model.as_deref()),
         Command::Outcome(args::OutcomeCommand::Post(a)) => models::outcome(&ctx, a),
         Command::Config(c) => config::run(&ctx, c),
-        Command::Bench(_) => Err(CliError::new("the benchmark is not in this build")),
+        Command::Bench(c) => bench::run(&ctx, c),
         Command::Doctor => doctor::run(&ctx),
         Command::Completion { shell } => completion(*shell),
     }
