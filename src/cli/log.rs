@@ -137,6 +137,7 @@ fn story(answer: &Value) -> String {
     let Some(map) = head.as_object_mut() else { return table::pairs(answer) };
     let features = map.shift_remove("features");
     let findings = map.shift_remove("findings");
+    let outcomes = map.shift_remove("outcomes");
     if matches!(features, Some(Value::Object(_))) {
         map.shift_remove("vector");
         map.shift_remove("ages");
@@ -144,6 +145,16 @@ fn story(answer: &Value) -> String {
     text.push_str(&table::pairs(&head));
     for f in findings.as_ref().and_then(Value::as_array).into_iter().flatten() {
         text.push_str(&format!("finding: {}\n", finding(f)));
+    }
+    match outcomes.as_ref().and_then(Value::as_array) {
+        Some(list) if !list.is_empty() => {
+            for o in list {
+                let label = if o["label"].is_null() { "void".into() } else { cell(&o["label"]) };
+                text.push_str(&format!("outcome: {label} at {} (revision {})\n", cell(&o["time"]), cell(&o["revision"])));
+            }
+        }
+        Some(_) => text.push_str("outcome: none yet\n"),
+        None => {}
     }
     match features {
         Some(Value::Object(features)) => text.push_str(&models::feature_table(&features)),
@@ -173,12 +184,12 @@ mod tests {
 
     #[test]
     fn why_shows_findings_and_features_inside_80_columns() {
-        let a = json!({"id": "01HQ", "score": 0.31, "vector": [1], "outcome": {"label": true},
+        let a = json!({"id": "01HQ", "score": 0.31, "vector": [1], "outcomes": [{"label": true, "time": "t", "revision": 0}],
             "findings": [{"rule": "schema.range", "feature": "f", "value": 9, "expected": "at most 3", "policy": "flag"}],
             "features": {"f": {"value": 9, "age_s": 12, "stale": true}}});
         let text = story(&a);
         assert!(
-            text.contains("outcome.label") && text.contains("expected at most 3, got 9") && text.contains("stale"),
+            text.contains("outcome: true at t (revision 0)") && text.contains("expected at most 3, got 9") && text.contains("stale"),
             "{text}"
         );
         assert!(!text.contains("vector"), "the vector is shown by name:\n{text}");

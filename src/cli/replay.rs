@@ -71,7 +71,7 @@ impl Tally {
             _ => Vec::new(),
         };
         for r in bad.into_iter().take(EXAMPLES.saturating_sub(self.examples.len())) {
-            let of = |k: &str| r.get(k).map(output::cell).unwrap_or_default();
+            let of = |k: &str| r.get(k).filter(|v| !v.is_null()).map(output::cell).unwrap_or_default();
             self.examples.push(format!("{} {}: {}", of("id"), of("code"), of("detail")).trim().to_string());
         }
     }

@@ -202,7 +202,7 @@ impl Stage<'_> {
             algorithms.insert(m.clone(), output::cell(&status["provenance"]["algorithm"]).to_lowercase());
             let q = client::query(&[("from", Some(from.floor(weeks::WEEK).to_string()))]);
             let answer = self.server.client.get(&format!("{path}/monitor{q}"))?;
-            totals.insert(m.clone(), Figures::of(&answer["total"]));
+            totals.insert(m.clone(), totals::of(&answer));
         }
         Ok((algorithms, totals))
     }

@@ -1,8 +1,10 @@
 //! A model's figures over the whole run, beside the reference that the project brings.
 
 use super::weeks::{Figures, some};
+use crate::cli::models::items;
 use crate::cli::table;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -34,6 +36,29 @@ pub fn counterpart<'a>(algorithm: &str, rows: &'a [Reference]) -> Option<&'a Ref
         a => a,
     };
     rows.iter().find(|r| r.model == name)
+}
+
+/// The whole of a monitor's answer: its `total`, else what can be added up exactly from its
+/// windows. AUC and ECE of a whole do not follow from those of its parts.
+pub fn of(answer: &Value) -> Figures {
+    if answer["total"].is_object() {
+        return Figures::of(&answer["total"]);
+    }
+    let parts: Vec<Figures> = items(answer.clone(), "windows").iter().map(Figures::of).collect();
+    let n: u64 = parts.iter().map(|f| f.n).sum();
+    let mean = |value: fn(&Figures) -> Option<f64>| {
+        let sum: f64 = parts.iter().filter_map(|f| Some(value(f)? * f.n as f64)).sum();
+        (n > 0).then(|| sum / n as f64)
+    };
+    Figures {
+        requests: parts.iter().map(|f| f.requests).sum(),
+        n,
+        positive_share: mean(|f| f.positive_share),
+        log_loss: mean(|f| f.log_loss),
+        brier: mean(|f| f.brier),
+        mean_score: mean(|f| f.mean_score),
+        ..Figures::default()
+    }
 }
 
 pub type Totals = BTreeMap<String, Figures>;
@@ -97,6 +122,16 @@ mod tests {
         }
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
         assert!(reference.iter().all(|r| r.mode == "static"));
+    }
+
+    #[test]
+    fn windows_add_up_where_they_can() {
+        let w = |n: u64, log_loss: f64| serde_json::json!({"requests": n + 1, "quality": {"n": n, "log_loss": log_loss, "auc": 0.7}});
+        let f = of(&serde_json::json!({"windows": [w(100, 0.4), w(300, 0.8)]}));
+        assert_eq!((f.n, f.requests, f.auc), (400, 402, None));
+        assert!((f.log_loss.unwrap() - 0.7).abs() < 1e-12);
+        assert_eq!(of(&serde_json::json!({"windows": [w(1, 0.4)], "total": w(7, 0.5)})).auc, Some(0.7));
+        assert_eq!(of(&serde_json::json!({"windows": []})).log_loss, None);
     }
 
     #[test]
