@@ -3,7 +3,7 @@
 use super::error::{CliError, Result};
 use super::output::{json, put};
 use super::target::{Context, configured_url};
-use super::{models, table};
+use super::models;
 use serde::Serialize;
 use serde_json::Value;
 use std::net::TcpListener;
@@ -55,11 +55,20 @@ pub fn run(ctx: &Context) -> Result {
     if ctx.json {
         json(&all);
     } else {
-        let row = |c: &Check| vec![word(c.level).into(), c.check.into(), c.what.clone(), c.remedy.clone()];
-        put(&table::table(&["", "check", "found", "remedy"], &[], all.iter().map(row).collect()));
+        put(&all.iter().map(line).collect::<String>());
     }
     let errors = all.iter().filter(|c| c.level == Level::Error).count();
     if errors > 0 { Err(CliError::new(format!("{errors} of {} checks found an error", all.len()))) } else { Ok(()) }
+}
+
+/// A check in words; the remedy stands below it.
+fn line(c: &Check) -> String {
+    let what = c.what.replace('\n', "\n                       ");
+    let mut text = format!("{:6} {:15} {what}\n", word(c.level), c.check);
+    if !c.remedy.is_empty() {
+        text.push_str(&format!("{:22} -> {}\n", "", c.remedy));
+    }
+    text
 }
 
 fn word(level: Level) -> &'static str {
@@ -180,7 +189,7 @@ fn lock(data: &Path) -> Check {
 
 fn port(project: &Path, running: bool) -> Check {
     const NAME: &str = "port";
-    let Some(url) = configured_url(project) else { return check(Level::Ok, NAME, "any free port is taken", "") };
+    let Some(url) = configured_url(project) else { return check(Level::Ok, NAME, "any free port will do", "") };
     if running {
         return check(Level::Ok, NAME, format!("this project's server answers at {url}"), "");
     }

@@ -1,7 +1,6 @@
 //! Tables that fit a terminal of 80 columns.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde_json::Value;
 
 /// What every terminal shows without wrapping.
@@ -10,7 +9,7 @@ pub const WIDTH: u16 = 80;
 /// A table with these headers. Columns named in `right` are aligned to the right.
 pub fn table(headers: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut t = Table::new();
-    t.load_style(UTF8_HORIZONTAL_ONLY);
+    t.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
     t.set_content_arrangement(ContentArrangement::Dynamic);
     t.set_width(WIDTH);
     t.set_header(headers.iter().copied());
