@@ -1,9 +1,9 @@
 //! `doctor`: looks for what would go wrong, and says how to mend it.
 
 use super::error::{CliError, Result};
+use super::models;
 use super::output::{json, put};
 use super::target::{Context, configured_url};
-use super::models;
 use serde::Serialize;
 use serde_json::Value;
 use std::net::TcpListener;

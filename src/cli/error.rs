@@ -2,6 +2,7 @@
 
 use super::host::StartError;
 use std::fmt::Write as _;
+use understudy_domain::problem::Problem;
 
 /// Exit code of a failure or a finding.
 pub const FAILED: u8 = 1;
@@ -55,6 +56,13 @@ impl CliError {
 impl From<StartError> for CliError {
     fn from(e: StartError) -> Self {
         CliError::new(e.message).hint(e.hint)
+    }
+}
+
+impl From<Problem> for CliError {
+    fn from(mut p: Problem) -> Self {
+        let hint = std::mem::take(&mut p.hint);
+        CliError::new(p.to_string()).hint(hint)
     }
 }
 

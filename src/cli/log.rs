@@ -150,7 +150,11 @@ fn story(answer: &Value) -> String {
         Some(list) if !list.is_empty() => {
             for o in list {
                 let label = if o["label"].is_null() { "void".into() } else { cell(&o["label"]) };
-                text.push_str(&format!("outcome: {label} at {} (revision {})\n", cell(&o["time"]), cell(&o["revision"])));
+                text.push_str(&format!(
+                    "outcome: {label} at {} (revision {})\n",
+                    cell(&o["time"]),
+                    cell(&o["revision"])
+                ));
             }
         }
         Some(_) => text.push_str("outcome: none yet\n"),
@@ -189,7 +193,9 @@ mod tests {
             "features": {"f": {"value": 9, "age_s": 12, "stale": true}}});
         let text = story(&a);
         assert!(
-            text.contains("outcome: true at t (revision 0)") && text.contains("expected at most 3, got 9") && text.contains("stale"),
+            text.contains("outcome: true at t (revision 0)")
+                && text.contains("expected at most 3, got 9")
+                && text.contains("stale"),
             "{text}"
         );
         assert!(!text.contains("vector"), "the vector is shown by name:\n{text}");

@@ -11,8 +11,8 @@ use understudy_domain::project::RuleFile;
 
 pub fn try_file(ctx: &Context, path: &Path, model: Option<&str>) -> Result {
     let text = std::fs::read_to_string(path).map_err(at_path(path, "read"))?;
-    let file: RuleFile =
-        toml::from_str(&text).map_err(|e| CliError::new(format!("{}: {}", path.display(), e.to_string().trim_end())))?;
+    let file: RuleFile = toml::from_str(&text)
+        .map_err(|e| CliError::new(format!("{}: {}", path.display(), e.to_string().trim_end())))?;
     if file.rules.is_empty() {
         return Err(CliError::new(format!("{} holds no rules", path.display()))
             .hint("a rule is a table [rules.NAME] with `expect`"));
@@ -28,6 +28,10 @@ pub fn try_file(ctx: &Context, path: &Path, model: Option<&str>) -> Result {
         answers.insert(m, server.client.post(&route, &json!({"rules": file.rules}))?);
     }
     let answers = Value::Object(answers);
-    if ctx.json { json(&answers) } else { put(&table::pairs(&answers)) }
+    if ctx.json {
+        json(&answers)
+    } else {
+        put(&table::pairs(&answers))
+    }
     server.finish()
 }

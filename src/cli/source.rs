@@ -1,6 +1,7 @@
 //! Where replayed lines come from: a file of events, stdin, or the project's recording.
 
 use super::error::{CliError, Result, at_path};
+use crate::tables::open_recording;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -34,16 +35,24 @@ pub fn file(path: &Path) -> Result<Lines> {
     Ok(Box::new(parse(BufReader::with_capacity(1 << 17, plain), name)))
 }
 
-/// The recording that the project brings.
+/// The recording that the project brings: its tables, or a file of events.
 pub fn recording(project: &Path) -> Result<Lines> {
-    for name in ["events.ndjson.zst", "events.ndjson", "recording.ndjson.zst", "recording.ndjson"] {
+    if project.join("recording.toml").is_file() {
+        let recording = open_recording(project)?;
+        return Ok(Box::new(recording.map(|r| {
+            let r = r?;
+            let json = serde_json::to_string(&r.event).expect("an event of scalars always serialises");
+            Ok(Line { at: r.at, json })
+        })));
+    }
+    for name in ["events.ndjson.zst", "events.ndjson"] {
         let path = project.join(name);
         if path.is_file() {
             return file(&path);
         }
     }
     Err(CliError::new(format!("{} has no recording", project.display()))
-        .hint("name a file of events with --events FILE"))
+        .hint("name a file of events with --events FILE, or describe the project's tables in recording.toml"))
 }
 
 /// Only what pacing needs; the server checks the rest.
@@ -62,11 +71,19 @@ fn parse(reader: impl BufRead + 'static, name: String) -> impl Iterator<Item = R
             Err(e) => return Some(Err(at(e.to_string()))),
         };
         Some(match serde_json::from_str::<Head>(&json) {
-            Ok(h) => Ok(Line { at: h.at.unwrap_or(h.time), json }),
+            Ok(Head { time, at: None }) => Ok(Line { at: time, json }),
+            Ok(Head { at: Some(learnt), .. }) => without_at(&json).map(|json| Line { at: learnt, json }).map_err(|e| at(e.to_string())),
             Err(e) => Err(at(format!("not an event: {e}"))
                 .hint(r#"a line is {"id": "...", "type": "...", "time": "2013-04-01T12:00:00Z", "entities": {}, "properties": {}}"#)),
         })
     })
+}
+
+/// `at` is the recording's; the server takes events.
+fn without_at(json: &str) -> serde_json::Result<String> {
+    let mut event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)?;
+    event.shift_remove("at");
+    serde_json::to_string(&event)
 }
 
 #[cfg(test)]
@@ -81,6 +98,14 @@ mod tests {
         assert_eq!(all[0].as_ref().unwrap().at, "2013-01-01T00:00:00Z".parse().unwrap());
         let e = all[1].as_ref().unwrap_err();
         assert!(e.message.starts_with("f.ndjson:3: not an event"), "{e:?}");
+    }
+
+    #[test]
+    fn the_time_of_arrival_paces_and_is_not_sent() {
+        let text = r#"{"id":"a","type":"t","time":"2013-01-01T00:00:00Z","at":"2013-01-01T01:00:00Z"}"#;
+        let line = parse(text.as_bytes(), "f".into()).next().unwrap().unwrap();
+        assert_eq!(line.at, "2013-01-01T01:00:00Z".parse().unwrap());
+        assert_eq!(line.json, r#"{"id":"a","type":"t","time":"2013-01-01T00:00:00Z"}"#);
     }
 
     #[test]

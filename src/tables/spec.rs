@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use understudy_domain::time::Span;
+use understudy_domain::time::{Span, Timestamp};
 use understudy_domain::value::ValueType;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,18 @@ pub struct RecordingSpec {
     pub tables: BTreeMap<String, TableSpec>,
     /// One template per event type; a row makes at most one event of each.
     pub events: Vec<TemplateSpec>,
+    /// What `demo` does with the recording.
+    pub demo: Option<DemoSpec>,
+}
+
+/// Where a demo stops to train, in stream time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemoSpec {
+    pub train_until: Timestamp,
+    /// The same for a quick run, and where that ends.
+    pub quick_train_until: Timestamp,
+    pub quick_until: Timestamp,
 }
 
 /// A CSV table with a header line. An empty field is null.

@@ -21,7 +21,8 @@ const EVENTS: usize = 2000;
 pub fn predictions(ctx: &Context, client: &Client, model: &str) -> Result<Vec<Value>> {
     let q = query(&[("model", Some(model.to_string())), ("limit", Some(PREDICTIONS.to_string()))]);
     let logged = items(client.get(&format!("/v1/predictions{q}"))?, "predictions");
-    let mut bodies: Vec<Value> = logged.iter().map(|p| json!({"entities": p["entities"], "context": p["context"]})).collect();
+    let mut bodies: Vec<Value> =
+        logged.iter().map(|p| json!({"entities": p["entities"], "context": p["context"]})).collect();
     if bodies.is_empty() {
         bodies = recorded(&ctx.project_dir(), model)?;
     }
@@ -51,7 +52,10 @@ fn recorded(project: &Path, model: &str) -> Result<Vec<Value>> {
 }
 
 fn head(path: &str, content_type: &str, length: usize, into: &mut Vec<u8>) {
-    let _ = write!(into, "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n");
+    let _ = write!(
+        into,
+        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+    );
 }
 
 /// The same requests in turn, ready to send.

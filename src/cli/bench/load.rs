@@ -39,7 +39,14 @@ pub struct Slice {
 
 impl Slice {
     pub fn empty() -> Self {
-        Slice { latencies: Histogram::new(), refused: 0, example: String::new(), failed: 0, wall: Duration::ZERO, client_cpu_s: 0.0 }
+        Slice {
+            latencies: Histogram::new(),
+            refused: 0,
+            example: String::new(),
+            failed: 0,
+            wall: Duration::ZERO,
+            client_cpu_s: 0.0,
+        }
     }
 
     pub fn add(&mut self, o: &Slice) {
@@ -95,7 +102,13 @@ impl Numbers {
     }
 }
 
-async fn thread(to: SocketAddr, requests: Arc<dyn Requests>, connections: usize, end: Instant, numbers: Numbers) -> Slice {
+async fn thread(
+    to: SocketAddr,
+    requests: Arc<dyn Requests>,
+    connections: usize,
+    end: Instant,
+    numbers: Numbers,
+) -> Slice {
     let numbers = Rc::new(numbers);
     let tasks: Vec<_> = (0..connections)
         .map(|_| {

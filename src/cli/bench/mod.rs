@@ -34,7 +34,10 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
             let server = ctx.server()?;
             let model = match &args.model {
                 Some(m) => m.clone(),
-                None => models::all(&server.client)?.first().map(models::name).ok_or_else(|| CliError::new("the project has no model"))?,
+                None => models::all(&server.client)?
+                    .first()
+                    .map(models::name)
+                    .ok_or_else(|| CliError::new("the project has no model"))?,
             };
             let bodies = bodies::predictions(ctx, &server.client, &model)?;
             let path = format!("/v1/models/{}/predict", encode(&model));
@@ -133,12 +136,20 @@ impl Side {
             return Ok(());
         }
         let message = format!("{} requests were refused, {} connections failed", count(s.refused), count(s.failed));
-        let example: Vec<String> = Some(s.example.chars().take(300).collect()).filter(|e: &String| !e.is_empty()).into_iter().collect();
+        let example: Vec<String> =
+            Some(s.example.chars().take(300).collect()).filter(|e: &String| !e.is_empty()).into_iter().collect();
         Err(CliError::new(message).details(example).hint("refused requests are no part of the figures"))
     }
 }
 
-fn report(what: &str, args: &BenchArgs, ours: &Side, bare: &Side, in_process: bool, split: Map<String, Value>) -> Value {
+fn report(
+    what: &str,
+    args: &BenchArgs,
+    ours: &Side,
+    bare: &Side,
+    in_process: bool,
+    split: Map<String, Value>,
+) -> Value {
     let round = |v: f64, digits: i32| (v * 10f64.powi(digits)).round() / 10f64.powi(digits);
     let n = ours.slice.latencies.count();
     let us = |q: f64| ours.slice.latencies.quantile_us(q).map(|v| round(v, 1));

@@ -11,8 +11,9 @@ use super::output::{self, count};
 use super::replay::{Sender, Tally, progress};
 use super::target::{Context, Server};
 use super::{client, models, source};
+use crate::config::toml_file::TomlFile;
 use crate::report;
-use serde::Deserialize;
+use crate::tables::{DemoSpec, RecordingSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,17 +21,6 @@ use std::time::Instant;
 use totals::{Reference, Totals};
 use understudy_domain::time::Timestamp;
 use weeks::{Calendar, Figures, Week};
-
-/// `[demo]` in the project's `recording.toml`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Dates {
-    /// Models are trained when the stream reaches this time.
-    train_until: Timestamp,
-    /// The same for `--quick`, and where a quick run ends.
-    quick_train_until: Timestamp,
-    quick_until: Timestamp,
-}
 
 /// What a run has gathered.
 struct Run {
@@ -79,16 +69,10 @@ fn project(ctx: &Context) -> Result<PathBuf> {
     })
 }
 
-fn dates(project: &Path) -> Result<Dates> {
-    #[derive(Deserialize)]
-    struct File {
-        demo: Option<Dates>,
-    }
+fn dates(project: &Path) -> Result<DemoSpec> {
     let path = project.join("recording.toml");
-    let text = std::fs::read_to_string(&path).map_err(at_path(&path, "read"))?;
-    let file: File = toml::from_str(&text)
-        .map_err(|e| CliError::new(format!("{}: {}", path.display(), e.to_string().trim_end())))?;
-    file.demo.ok_or_else(|| {
+    let spec: RecordingSpec = TomlFile::read(&path).and_then(|f| f.parse())?;
+    spec.demo.ok_or_else(|| {
         CliError::new(format!("{} has no table [demo]", path.display()))
             .hint("it holds train_until, quick_train_until and quick_until as texts such as \"2013-04-01T00:00:00Z\"")
     })
@@ -104,7 +88,7 @@ fn fresh(data: &Path) -> Result {
     Err(CliError::new(format!("{} is not empty", data.display())).hint("name a new directory, or remove that one"))
 }
 
-fn play(ctx: &Context, args: &DemoArgs, server: &Server, lines: source::Lines, dates: &Dates) -> Result<Run> {
+fn play(ctx: &Context, args: &DemoArgs, server: &Server, lines: source::Lines, dates: &DemoSpec) -> Result<Run> {
     let (train_at, end) = match args.quick {
         true => (dates.quick_train_until, Some(dates.quick_until)),
         false => (dates.train_until, None),
@@ -364,15 +348,15 @@ mod tests {
     #[test]
     fn the_dates_of_a_recording() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |text: &str| std::fs::write(dir.path().join("recording.toml"), text).unwrap();
-        write(
-            "[demo]\ntrain_until = \"2013-04-01T00:00:00Z\"\nquick_train_until = \"2013-02-01T00:00:00Z\"\nquick_until = \"2013-02-22T00:00:00Z\"\n",
-        );
-        assert_eq!(dates(dir.path()).unwrap().train_until, "2013-04-01T00:00:00Z".parse().unwrap());
-        write("events = []");
-        assert!(dates(dir.path()).unwrap_err().message.contains("no table [demo]"));
-        write("[demo]\ntrain_until = \"soon\"");
-        assert!(dates(dir.path()).unwrap_err().message.contains("recording.toml"));
+        let of = |text: &str| {
+            std::fs::write(dir.path().join("recording.toml"), format!("events = []\n{text}")).unwrap();
+            dates(dir.path())
+        };
+        let all = "[demo]\ntrain_until = \"2013-04-01T00:00:00Z\"\n\
+            quick_train_until = \"2013-02-01T00:00:00Z\"\nquick_until = \"2013-02-22T00:00:00Z\"\n";
+        assert_eq!(of(all).unwrap().train_until, "2013-04-01T00:00:00Z".parse().unwrap());
+        assert!(of("").unwrap_err().message.contains("no table [demo]"));
+        assert!(of("[demo]\ntrain_until = \"soon\"").unwrap_err().message.contains("recording.toml:3"));
     }
 
     #[test]
