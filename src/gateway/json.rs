@@ -18,13 +18,35 @@ pub const MAX_MEMBERS: usize = 1024;
 /// Length of event, request and entity ids, in bytes.
 pub const MAX_ID_BYTES: usize = 256;
 
-/// Parses a whole body.
+/// Parses a whole body, which must be an object.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Fault::bad("malformed_json", "the body is empty; expected JSON"));
     }
     depth(body)?;
-    serde_json::from_slice(body).map_err(|e| fault(&e))
+    serde_json::from_slice::<Object<T>>(body).map(|o| o.0).map_err(|e| fault(&e))
+}
+
+/// An object: derived structs alone would also take an array of their fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Object<T>(pub T);
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_map(ObjectVisitor(PhantomData))
+    }
 }
 
 /// A JSON error with its line and column.
@@ -105,7 +127,9 @@ pub fn elements(body: &[u8]) -> Result<Vec<&[u8]>, Fault> {
                 }
                 return Ok(out);
             }
-            b']' | b'}' => level = level.checked_sub(1).ok_or_else(|| wrong(&format!("stray bracket at byte {}", at + 1)))?,
+            b']' | b'}' => {
+                level = level.checked_sub(1).ok_or_else(|| wrong(&format!("stray bracket at byte {}", at + 1)))?
+            }
             _ => {}
         }
     }
@@ -333,7 +357,10 @@ mod tests {
 
     #[test]
     fn arrays_are_cut() {
-        let cut = |s: &str| elements(s.as_bytes()).map(|v| v.iter().map(|e| String::from_utf8_lossy(e).into_owned()).collect::<Vec<_>>());
+        let cut = |s: &str| {
+            elements(s.as_bytes())
+                .map(|v| v.iter().map(|e| String::from_utf8_lossy(e).into_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(cut(" [] ").unwrap(), Vec::<String>::new());
         assert_eq!(cut("[1, {\"a\":[1,2]} ,\"],\"]").unwrap(), ["1", "{\"a\":[1,2]}", "\"],\""]);
         assert_eq!(cut("[1,]").unwrap(), ["1", ""]);

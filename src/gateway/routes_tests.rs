@@ -93,10 +93,26 @@ async fn refused_before_the_cell_is_asked() {
         ("GET", "/v1/models/m/monitor?from=now", &[], "", 400, "invalid_query"),
         ("GET", "/v1/features/f/explain?entity=UA", &[], "", 400, "invalid_query"),
         ("POST", "/v2/models/m/infer", &[], "{}", 400, "invalid_body"),
-        ("POST", "/v2/models/m/versions/1/infer", &[("inference-header-content-length", "9")], "{}", 400, "invalid_tensor"),
+        (
+            "POST",
+            "/v2/models/m/versions/1/infer",
+            &[("inference-header-content-length", "9")],
+            "{}",
+            400,
+            "invalid_tensor",
+        ),
     ];
     for (method, path, headers, body, status, code) in table {
         let got = answer(method, path, headers, body).await;
         assert_eq!((got.0, got.2["code"].as_str().unwrap()), (*status, *code), "{path} {body}");
     }
+}
+
+#[actix_web::test]
+async fn a_panic_is_a_500_of_its_request() {
+    let boom = async {
+        tokio::task::yield_now().await;
+        panic!("a bug");
+    };
+    assert_eq!(guarded(boom).await.unwrap_err().status, 500);
 }
