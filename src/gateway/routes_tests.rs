@@ -20,6 +20,10 @@ async fn every_route_is_documented_and_the_reverse() {
     assert_eq!(documented, served);
 }
 
+type HeaderMapOf = actix_web::http::header::HeaderMap;
+/// Method, path, headers, body; status and code of the problem.
+type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+
 async fn answer(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, HeaderMapOf, Json) {
     let limits = GatewayLimits { max_body_bytes: 1000, ..GatewayLimits::default() };
     let app = test::init_service(App::new().app_data(web::Data::new(limits)).configure(configure)).await;
@@ -33,7 +37,6 @@ async fn answer(method: &str, path: &str, headers: &[(&str, &str)], body: &str) 
     let body = test::read_body(response).await;
     (status, headers, serde_json::from_slice(&body).unwrap_or_default())
 }
-type HeaderMapOf = actix_web::http::header::HeaderMap;
 
 #[actix_web::test]
 async fn unknown_routes_and_methods_are_problems() {
@@ -69,7 +72,7 @@ async fn the_document_is_served() {
 async fn refused_before_the_cell_is_asked() {
     let long = "x".repeat(1001);
     let predict = "/v1/models/m/predict";
-    let table: &[(&str, &str, &[(&str, &str)], &str, u16, &str)] = &[
+    let table: &[Row<'_>] = &[
         ("POST", predict, &[], "", 400, "malformed_json"),
         ("POST", predict, &[], "{", 400, "malformed_json"),
         ("POST", predict, &[], "{\"x\":1}", 400, "invalid_body"),

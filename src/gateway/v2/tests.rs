@@ -102,7 +102,7 @@ fn raw_numbers_of_every_type() {
         ("BYTES", &text(""), Value::text("")),
     ];
     for (datatype, raw, value) in table {
-        assert_eq!(tensor::decode("x", datatype, 1, raw).unwrap(), [value.clone()], "{datatype}");
+        assert_eq!(tensor::decode("x", datatype, 1, raw).unwrap(), std::slice::from_ref(value), "{datatype}");
     }
 }
 
