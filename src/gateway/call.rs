@@ -6,7 +6,6 @@ use actix_web::http::header;
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode};
 use serde::Serialize;
-use std::collections::HashMap;
 use std::future::Future;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -96,12 +95,12 @@ impl Call {
     /// A path parameter, decoded. Names that nothing can have are not found.
     pub fn name(&self, parameter: &str) -> Result<String, Fault> {
         let unknown = || Fault::not_found("not_found", format!("no such {parameter}"));
-        let all: HashMap<String, String> = self.http.match_info().load().map_err(|_| unknown())?;
-        let name = all.get(parameter).ok_or_else(unknown)?;
+        let raw = self.http.match_info().get(parameter).ok_or_else(unknown)?;
+        let name = percent_decoded(raw.as_bytes()).ok_or_else(unknown)?;
         if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
             return Err(unknown());
         }
-        Ok(name.clone())
+        Ok(name)
     }
 
     /// The query, of which only `known` may be there.
@@ -140,6 +139,26 @@ pub fn limits(http: &HttpRequest) -> GatewayLimits {
     http.app_data::<web::Data<GatewayLimits>>().map(|l| *l.get_ref()).unwrap_or_default()
 }
 
+/// Percent-encoded UTF-8, as in paths and in header values of CloudEvents; `None` if it is not UTF-8.
+pub fn percent_decoded(value: &[u8]) -> Option<String> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|h| byte == b'%' && h.iter().all(u8::is_ascii_hexdigit));
+        match hex.and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok()) {
+            Some(decoded) => {
+                out.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
 /// Checked query parameters.
 #[derive(Debug)]
 pub struct Query(pub Vec<(String, String)>);
@@ -175,7 +194,9 @@ impl Query {
         match self.text(name)?.map(|v| (v, v.parse::<usize>())) {
             None => Ok(default.min(max)),
             Some((v, Ok(n))) if (1..=max).contains(&n) && v.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
-            Some((v, _)) => Err(Fault::bad("invalid_query", format!("{name}={v}: expected a whole number from 1 to {max}"))),
+            Some((v, _)) => {
+                Err(Fault::bad("invalid_query", format!("{name}={v}: expected a whole number from 1 to {max}")))
+            }
         }
     }
 }

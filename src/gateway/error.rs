@@ -69,7 +69,10 @@ impl Fault {
 
     pub fn no_method(method: &str, allow: &str) -> Self {
         let detail = format!("{method} is not possible here; allowed: {allow}");
-        Fault { allow: Some(allow.to_owned()), ..Fault::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+        Fault {
+            allow: Some(allow.to_owned()),
+            ..Fault::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        }
     }
 
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
@@ -214,7 +217,12 @@ mod tests {
         assert_eq!(json["title"], "Validation rejected");
         assert_eq!(json["status"], 422);
         assert_eq!(json["findings"][0]["feature"], "distance");
-        assert!(json["detail"].as_str().unwrap().contains("schema.range of `distance`: got -1, expected between 0 and 5000"));
+        assert!(
+            json["detail"]
+                .as_str()
+                .unwrap()
+                .contains("schema.range of `distance`: got -1, expected between 0 and 5000")
+        );
         assert!(json.get("error").is_none() && json.get("retry_after_ms").is_none());
     }
 

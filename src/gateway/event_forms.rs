@@ -1,9 +1,9 @@
 //! The forms that events come in: our own JSON, NDJSON, arrays, and CloudEvents
 //! (binary, structured, batch).
 
-use super::call::Call;
+use super::call::{Call, percent_decoded};
 use super::error::Fault;
-use super::json::{self as strict, Entities, Id, Scalars};
+use super::json::{self as strict, Entities, Id, Object, Scalars};
 use actix_web::http::header::HeaderMap;
 use serde::Deserialize;
 use understudy_domain::event::Event;
@@ -48,18 +48,18 @@ struct Structured {
     kind: String,
     time: Timestamp,
     #[serde(default)]
-    data: Data,
+    data: Object<Data>,
 }
 
 pub fn own(text: &[u8]) -> Result<Event, Fault> {
-    let e: Own = serde_json::from_slice(text).map_err(|e| strict::fault(&e))?;
+    let Object(e): Object<Own> = serde_json::from_slice(text).map_err(|e| strict::fault(&e))?;
     Ok(Event { id: e.id.0, kind: e.kind, time: e.time, entities: e.entities.0, properties: e.properties.0 })
 }
 
 pub fn structured(text: &[u8]) -> Result<Event, Fault> {
-    let e: Structured = serde_json::from_slice(text).map_err(|e| strict::fault(&e))?;
+    let Object(e): Object<Structured> = serde_json::from_slice(text).map_err(|e| strict::fault(&e))?;
     version(&e.specversion)?;
-    Ok(event(e.id.0, e.kind, e.time, e.data))
+    Ok(event(e.id.0, e.kind, e.time, e.data.0))
 }
 
 fn event(id: String, kind: String, time: Timestamp, data: Data) -> Event {
@@ -97,24 +97,6 @@ pub fn binary(headers: &HeaderMap, body: &[u8]) -> Result<Event, Fault> {
     Ok(event(id, attribute("ce-type")?, time, data))
 }
 
-/// Header values of CloudEvents are percent-encoded UTF-8.
-fn percent_decoded(value: &[u8]) -> Option<String> {
-    let mut out = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte == b'%' && let Some(hex) = after.get(..2).and_then(|h| std::str::from_utf8(h).ok())
-            && let Ok(decoded) = u8::from_str_radix(hex, 16)
-        {
-            out.push(decoded);
-            rest = &after[2..];
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
 /// Lines of our own form. Blank lines count but are no events.
 pub fn lines(body: &[u8]) -> Vec<Result<Event, Fault>> {
     let filled = body.split(|b| *b == b'\n').enumerate().filter(|(_, l)| !l.trim_ascii().is_empty());
@@ -131,9 +113,8 @@ fn located(fault: Fault, line: usize) -> Fault {
 }
 
 fn array(body: &[u8], form: fn(&[u8]) -> Result<Event, Fault>) -> Result<Read, Fault> {
-    let place = |(i, text): (usize, &[u8])| {
-        form(text).map_err(|f| Fault { detail: format!("event {i}: {}", f.detail), ..f })
-    };
+    let place =
+        |(i, text): (usize, &[u8])| form(text).map_err(|f| Fault { detail: format!("event {i}: {}", f.detail), ..f });
     Ok(Read::Many(strict::elements(body)?.into_iter().enumerate().map(place).collect()))
 }
 

@@ -101,14 +101,21 @@ mod tests {
 
     #[test]
     fn refused_lines_keep_their_places() {
-        let event = |id: &str| Ok(event_forms::own(format!(r#"{{"id":"{id}","type":"t","time":"2020-01-01T00:00:00Z"}}"#).as_bytes()).unwrap());
+        let event = |id: &str| {
+            Ok(event_forms::own(format!(r#"{{"id":"{id}","type":"t","time":"2020-01-01T00:00:00Z"}}"#).as_bytes())
+                .unwrap())
+        };
         let bad = |d: &str| Err(Fault::bad("malformed_json", d));
         let (events, refused) = split(vec![bad("0"), event("1"), event("2"), bad("3"), bad("4"), event("5")]);
         assert_eq!(events.iter().map(|e| &*e.id).collect::<Vec<_>>(), ["1", "2", "5"]);
         let accepted = (1..=3).map(|seq| IngestOutcome::Accepted { seq, late: false }).collect();
         let report = Report::new(merge(accepted, refused));
         assert_eq!((report.accepted, report.rejected), (3, 3));
-        let shape: String = report.results.iter().map(|r| if matches!(r, IngestOutcome::Accepted { .. }) { 'a' } else { 'r' }).collect();
+        let shape: String = report
+            .results
+            .iter()
+            .map(|r| if matches!(r, IngestOutcome::Accepted { .. }) { 'a' } else { 'r' })
+            .collect();
         assert_eq!(shape, "raarra");
     }
 

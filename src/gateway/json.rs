@@ -1,30 +1,22 @@
 //! Strict JSON: bounded depth and size, no duplicate keys, errors with a position.
 
 use super::error::Fault;
+pub use super::shapes::{Entities, Id, Object, Scalars, checked_id, present};
 use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::marker::PhantomData;
-use understudy_domain::entity::EntityIds;
-use understudy_domain::value::Value;
 
 /// Levels of nesting; nothing we accept needs more than six.
 pub const MAX_DEPTH: usize = 64;
-/// Members of one object; bounds the time that a hostile body can take.
-pub const MAX_MEMBERS: usize = 1024;
-/// Length of event, request and entity ids, in bytes.
-pub const MAX_ID_BYTES: usize = 256;
-
-/// Parses a whole body.
+/// Parses a whole body, which must be an object.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Fault::bad("malformed_json", "the body is empty; expected JSON"));
     }
     depth(body)?;
-    serde_json::from_slice(body).map_err(|e| fault(&e))
+    serde_json::from_slice::<Object<T>>(body).map(|o| o.0).map_err(|e| fault(&e))
 }
 
 /// A JSON error with its line and column.
@@ -105,121 +97,13 @@ pub fn elements(body: &[u8]) -> Result<Vec<&[u8]>, Fault> {
                 }
                 return Ok(out);
             }
-            b']' | b'}' => level = level.checked_sub(1).ok_or_else(|| wrong(&format!("stray bracket at byte {}", at + 1)))?,
+            b']' | b'}' => {
+                level = level.checked_sub(1).ok_or_else(|| wrong(&format!("stray bracket at byte {}", at + 1)))?
+            }
             _ => {}
         }
     }
     Err(wrong("the array is not closed"))
-}
-
-/// For `#[serde(default, deserialize_with = "present")]`: may be absent, may not be null.
-pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(d).map(Some)
-}
-
-/// An object without duplicate keys.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Unique<V>(pub BTreeMap<String, V>);
-
-impl<V> Default for Unique<V> {
-    fn default() -> Self {
-        Unique(BTreeMap::new())
-    }
-}
-
-struct UniqueVisitor<V>(PhantomData<V>);
-
-impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
-    type Value = Unique<V>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique<V>, A::Error> {
-        let mut out = BTreeMap::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if out.len() == MAX_MEMBERS {
-                return Err(de::Error::custom(format_args!("an object with more than {MAX_MEMBERS} members")));
-            }
-            match out.entry(key) {
-                Entry::Occupied(e) => return Err(de::Error::custom(format_args!("duplicate key `{}`", e.key()))),
-                Entry::Vacant(e) => e.insert(map.next_value()?),
-            };
-        }
-        Ok(Unique(out))
-    }
-}
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_map(UniqueVisitor(PhantomData))
-    }
-}
-
-/// Scalars by name: context of a request, properties of an event.
-pub type Scalars = Unique<Value>;
-
-/// An id of 1 to [`MAX_ID_BYTES`] bytes; text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Id(pub String);
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let id = String::deserialize(d)?;
-        checked_id(&id).map_err(de::Error::custom)?;
-        Ok(Id(id))
-    }
-}
-
-pub fn checked_id(id: &str) -> Result<(), String> {
-    match id.len() {
-        1..=MAX_ID_BYTES => Ok(()),
-        n => Err(format!("an id of {n} bytes; expected 1 to {MAX_ID_BYTES}")),
-    }
-}
-
-/// One entity id: text or an integer; null is a null key.
-struct EntityId(Option<String>);
-struct EntityIdVisitor;
-
-impl Visitor<'_> for EntityIdVisitor {
-    type Value = EntityId;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an entity id: text, an integer or null")
-    }
-    fn visit_unit<E>(self) -> Result<EntityId, E> {
-        Ok(EntityId(None))
-    }
-    fn visit_i64<E>(self, v: i64) -> Result<EntityId, E> {
-        Ok(EntityId(Some(v.to_string())))
-    }
-    fn visit_u64<E>(self, v: u64) -> Result<EntityId, E> {
-        Ok(EntityId(Some(v.to_string())))
-    }
-    fn visit_str<E: de::Error>(self, v: &str) -> Result<EntityId, E> {
-        checked_id(v).map_err(E::custom)?;
-        Ok(EntityId(Some(v.to_owned())))
-    }
-    fn visit_string<E: de::Error>(self, v: String) -> Result<EntityId, E> {
-        checked_id(&v).map_err(E::custom)?;
-        Ok(EntityId(Some(v)))
-    }
-}
-
-impl<'de> Deserialize<'de> for EntityId {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_any(EntityIdVisitor)
-    }
-}
-
-/// Entity ids by key name.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Entities(pub EntityIds);
-
-impl<'de> Deserialize<'de> for Entities {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let ids = Unique::<EntityId>::deserialize(d)?.0;
-        Ok(Entities(ids.into_iter().map(|(k, v)| (k, v.0)).collect()))
-    }
 }
 
 /// Checks a document of any shape for duplicate keys; for types whose maps do not check themselves.
@@ -279,6 +163,7 @@ impl<'de> Deserialize<'de> for NoDuplicates {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shapes::MAX_MEMBERS;
     use super::*;
     use proptest::prelude::*;
 
@@ -333,7 +218,10 @@ mod tests {
 
     #[test]
     fn arrays_are_cut() {
-        let cut = |s: &str| elements(s.as_bytes()).map(|v| v.iter().map(|e| String::from_utf8_lossy(e).into_owned()).collect::<Vec<_>>());
+        let cut = |s: &str| {
+            elements(s.as_bytes())
+                .map(|v| v.iter().map(|e| String::from_utf8_lossy(e).into_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(cut(" [] ").unwrap(), Vec::<String>::new());
         assert_eq!(cut("[1, {\"a\":[1,2]} ,\"],\"]").unwrap(), ["1", "{\"a\":[1,2]}", "\"],\""]);
         assert_eq!(cut("[1,]").unwrap(), ["1", ""]);

@@ -14,6 +14,7 @@ mod read;
 mod replay;
 pub mod routes;
 mod rules;
+mod shapes;
 mod together;
 mod v2;
 

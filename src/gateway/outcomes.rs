@@ -3,7 +3,7 @@
 use super::call::{Call, json};
 use super::error::Fault;
 use super::events::too_many;
-use super::json::{self as strict, Id, present};
+use super::json::{self as strict, Id, Object, present};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -34,7 +34,7 @@ fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<bool>, D::Error> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch {
-    outcomes: Vec<Posted>,
+    outcomes: Vec<Object<Posted>>,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,12 @@ impl Posted {
         let target = match (self.prediction_id, self.request_id) {
             (Some(id), None) => OutcomeTarget::PredictionId(id),
             (None, Some(id)) => OutcomeTarget::RequestId(id.0),
-            _ => return Err(Fault::bad("invalid_body", "an outcome names exactly one of `prediction_id` and `request_id`")),
+            _ => {
+                return Err(Fault::bad(
+                    "invalid_body",
+                    "an outcome names exactly one of `prediction_id` and `request_id`",
+                ));
+            }
         };
         Ok(OutcomeRecord { model: self.model.0, target, label: self.label, time: self.time, revision: self.revision })
     }
@@ -66,7 +71,9 @@ fn parse(body: &[u8]) -> Result<Asked, Fault> {
     if posted.is_empty() {
         return Err(Fault::bad("invalid_body", "`outcomes` is empty; expected at least one"));
     }
-    let at = |(i, p): (usize, Posted)| p.record().map_err(|f| Fault { detail: format!("outcome {i}: {}", f.detail), ..f });
+    let at = |(i, Object(p)): (usize, Object<Posted>)| {
+        p.record().map_err(|f| Fault { detail: format!("outcome {i}: {}", f.detail), ..f })
+    };
     Ok(Asked::Many(posted.into_iter().enumerate().map(at).collect::<Result<_, _>>()?))
 }
 
@@ -91,7 +98,9 @@ pub async fn outcomes(call: &Call) -> Result<HttpResponse, Fault> {
 
 fn status(of: OutcomeStatus) -> StatusCode {
     match of {
-        OutcomeStatus::Matured | OutcomeStatus::Amended | OutcomeStatus::Voided | OutcomeStatus::Parked => StatusCode::ACCEPTED,
+        OutcomeStatus::Matured | OutcomeStatus::Amended | OutcomeStatus::Voided | OutcomeStatus::Parked => {
+            StatusCode::ACCEPTED
+        }
         OutcomeStatus::Duplicate | OutcomeStatus::Conflict | OutcomeStatus::Expired => StatusCode::OK,
     }
 }
@@ -152,7 +161,7 @@ mod tests {
             (ONE.replace("{", "{\"extra\":1,"), "unknown field `extra`"),
             ("{\"outcomes\":[]}".into(), "at least one"),
             (format!("{{\"outcomes\":[{ONE}],\"model\":\"m\"}}"), "unknown field `model`"),
-            ("[]".into(), "struct"),
+            ("[]".into(), "expected an object"),
         ];
         for (body, said) in table {
             let e = parse(body.as_bytes()).unwrap_err();
@@ -162,7 +171,9 @@ mod tests {
 
     #[test]
     fn statuses_of_a_single_outcome() {
-        for (of, status) in [(OutcomeStatus::Matured, 202), (OutcomeStatus::Parked, 202), (OutcomeStatus::Duplicate, 200)] {
+        for (of, status) in
+            [(OutcomeStatus::Matured, 202), (OutcomeStatus::Parked, 202), (OutcomeStatus::Duplicate, 200)]
+        {
             assert_eq!(single(Ok(of)).unwrap().status(), status);
         }
         assert_eq!(single(Ok(OutcomeStatus::Conflict)).unwrap_err().status, 409);

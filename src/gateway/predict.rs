@@ -2,7 +2,7 @@
 
 use super::call::{Call, json};
 use super::error::{Fault, Problem};
-use super::json::{self as strict, Entities, Id, Scalars, present};
+use super::json::{self as strict, Entities, Id, Object, Scalars, present};
 use super::together::in_order;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -40,7 +40,7 @@ struct Body {
     #[serde(default, deserialize_with = "present")]
     time: Option<Timestamp>,
     #[serde(default, deserialize_with = "present")]
-    instances: Option<Vec<Instance>>,
+    instances: Option<Vec<Object<Instance>>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -65,10 +65,11 @@ pub fn parse(body: &[u8], max_instances: usize) -> Result<Asked, Fault> {
     }
     match instances.len() {
         0 => Err(Fault::bad("invalid_body", "`instances` is empty; expected at least one")),
-        n if n > max_instances => {
-            Err(Fault::too_large("too_many_instances", format!("{n} instances; at most {max_instances} in one request")))
-        }
-        _ => Ok(Asked::Many(instances)),
+        n if n > max_instances => Err(Fault::too_large(
+            "too_many_instances",
+            format!("{n} instances; at most {max_instances} in one request"),
+        )),
+        _ => Ok(Asked::Many(instances.into_iter().map(|o| o.0).collect())),
     }
 }
 
@@ -290,7 +291,8 @@ mod tests {
             (r#"{"context":{},"context":{}}"#, 400, "duplicate field `context`"),
             (r#"{"time":"yesterday"}"#, 400, "RFC 3339"),
             (r#"{"context":{"a":1e999}}"#, 400, "out of range at line 1"),
-            ("[]", 400, "struct Body"),
+            ("[]", 400, "expected an object"),
+            (r#"{"instances":[[]]}"#, 400, "expected an object"),
         ];
         for (body, status, said) in table {
             let e = parse(body.as_bytes(), 2).unwrap_err();

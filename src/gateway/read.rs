@@ -116,7 +116,11 @@ pub async fn prediction(call: &Call) -> Result<HttpResponse, Fault> {
     Ok(ok(&explained(&record, &outcomes, signature.as_deref())?))
 }
 
-fn explained(record: &PredictionRecord, outcomes: &[OutcomeRecord], signature: Option<&Signature>) -> Result<Json, Fault> {
+fn explained(
+    record: &PredictionRecord,
+    outcomes: &[OutcomeRecord],
+    signature: Option<&Signature>,
+) -> Result<Json, Fault> {
     let mut out = serde_json::to_value(record).map_err(|e| Fault::internal(e.to_string()))?;
     if let Some(signature) = signature.filter(|s| s.features.len() == record.vector.len()) {
         let named = signature.features.iter().enumerate().map(|(i, feature)| {
@@ -182,6 +186,9 @@ mod tests {
             time: "2013-01-01T00:00:00Z".parse().unwrap(),
             revision: 2,
         };
-        assert_eq!(flat(&o), object!({"model": "m", "label": null, "time": "2013-01-01T00:00:00Z", "revision": 2, "request_id": "r"}));
+        assert_eq!(
+            flat(&o),
+            object!({"model": "m", "label": null, "time": "2013-01-01T00:00:00Z", "revision": 2, "request_id": "r"})
+        );
     }
 }

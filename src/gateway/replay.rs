@@ -69,7 +69,8 @@ fn in_place(lines: Vec<ReplayedLine>, refused: Vec<RefusedAt>) -> Vec<Detail> {
 
 fn summary(lines: &[ReplayedLine], refused: Vec<RefusedAt>) -> Summary {
     let mut s = Summary { lines: lines.len() + refused.len(), ..Summary::default() };
-    let unread = refused.into_iter().map(|(_, f)| RejectedLine { id: None, code: f.code.into_owned(), detail: f.detail });
+    let unread =
+        refused.into_iter().map(|(_, f)| RejectedLine { id: None, code: f.code.into_owned(), detail: f.detail });
     s.rejected.extend(unread);
     for line in lines {
         match &line.ingest {
@@ -121,7 +122,8 @@ mod tests {
         let s = summary(&lines, vec![(0, Fault::bad("malformed_json", "at line 1"))]);
         assert_eq!((s.lines, s.accepted, s.late, s.duplicates, s.rejected.len(), s.predictions), (5, 2, 1, 1, 2, 2));
         assert_eq!(s.refused["no_version"], 2);
-        let detail = serde_json::to_value(in_place(lines.to_vec(), vec![(0, Fault::bad("malformed_json", "x"))])).unwrap();
+        let detail =
+            serde_json::to_value(in_place(lines.to_vec(), vec![(0, Fault::bad("malformed_json", "x"))])).unwrap();
         assert_eq!(detail[0]["ingest"]["code"], "malformed_json");
         assert_eq!(detail[1]["id"], "a");
     }

@@ -7,6 +7,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 /// What a route does.
@@ -40,7 +44,7 @@ pub enum Operation {
     V2Infer,
 }
 
-/// One row: method, path template, operation, and whether it takes a body.
+/// One row: method, path template, operation. POST routes read a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     pub method: &'static str,
@@ -141,11 +145,21 @@ async fn run(operation: Operation, http: HttpRequest, payload: web::Payload) -> 
         Err(fault) => return named(fault.respond(&request_id, http.path()), &request_id),
     };
     let call = Call { http, body, request_id, started };
-    let response = match dispatch(operation, &call).await {
+    let response = match guarded(dispatch(operation, &call)).await {
         Ok(response) => response,
         Err(fault) => fault.respond(&call.request_id, call.http.path()),
     };
     named(response, &call.request_id)
+}
+
+/// A panic is a 500 of its request, not a broken connection.
+async fn guarded(work: impl Future<Output = Result<HttpResponse, Fault>>) -> Result<HttpResponse, Fault> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(poll) => poll,
+        Err(_) => Poll::Ready(Err(Fault::internal("a fault of the server; the log has it under this request id"))),
+    })
+    .await
 }
 
 async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fault> {

@@ -20,6 +20,10 @@ async fn every_route_is_documented_and_the_reverse() {
     assert_eq!(documented, served);
 }
 
+type HeaderMapOf = actix_web::http::header::HeaderMap;
+/// Method, path, headers, body; status and code of the problem.
+type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+
 async fn answer(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, HeaderMapOf, Json) {
     let limits = GatewayLimits { max_body_bytes: 1000, ..GatewayLimits::default() };
     let app = test::init_service(App::new().app_data(web::Data::new(limits)).configure(configure)).await;
@@ -33,7 +37,6 @@ async fn answer(method: &str, path: &str, headers: &[(&str, &str)], body: &str) 
     let body = test::read_body(response).await;
     (status, headers, serde_json::from_slice(&body).unwrap_or_default())
 }
-type HeaderMapOf = actix_web::http::header::HeaderMap;
 
 #[actix_web::test]
 async fn unknown_routes_and_methods_are_problems() {
@@ -69,7 +72,7 @@ async fn the_document_is_served() {
 async fn refused_before_the_cell_is_asked() {
     let long = "x".repeat(1001);
     let predict = "/v1/models/m/predict";
-    let table: &[(&str, &str, &[(&str, &str)], &str, u16, &str)] = &[
+    let table: &[Row<'_>] = &[
         ("POST", predict, &[], "", 400, "malformed_json"),
         ("POST", predict, &[], "{", 400, "malformed_json"),
         ("POST", predict, &[], "{\"x\":1}", 400, "invalid_body"),
@@ -93,10 +96,26 @@ async fn refused_before_the_cell_is_asked() {
         ("GET", "/v1/models/m/monitor?from=now", &[], "", 400, "invalid_query"),
         ("GET", "/v1/features/f/explain?entity=UA", &[], "", 400, "invalid_query"),
         ("POST", "/v2/models/m/infer", &[], "{}", 400, "invalid_body"),
-        ("POST", "/v2/models/m/versions/1/infer", &[("inference-header-content-length", "9")], "{}", 400, "invalid_tensor"),
+        (
+            "POST",
+            "/v2/models/m/versions/1/infer",
+            &[("inference-header-content-length", "9")],
+            "{}",
+            400,
+            "invalid_tensor",
+        ),
     ];
     for (method, path, headers, body, status, code) in table {
         let got = answer(method, path, headers, body).await;
         assert_eq!((got.0, got.2["code"].as_str().unwrap()), (*status, *code), "{path} {body}");
     }
+}
+
+#[actix_web::test]
+async fn a_panic_is_a_500_of_its_request() {
+    let boom = async {
+        tokio::task::yield_now().await;
+        panic!("a bug");
+    };
+    assert_eq!(guarded(boom).await.unwrap_err().status, 500);
 }

@@ -4,6 +4,7 @@ use super::HEADER_LENGTH;
 use super::request::{Infer, Output as Requested};
 use crate::gateway::call::ok;
 use crate::gateway::error::Fault;
+use crate::gateway::json::Object;
 use actix_web::HttpResponse;
 use serde_json::{Value as Json, json as object};
 use understudy_domain::prediction::PredictionRecord;
@@ -63,13 +64,13 @@ impl Output {
 pub type Wanted = Vec<(Output, bool)>;
 
 pub fn wanted(infer: &Infer) -> Result<Wanted, Fault> {
-    let all = infer.parameters.as_ref().and_then(|p| p.binary_data_output).unwrap_or(false);
-    let named = |r: &Requested| {
+    let all = infer.parameters.as_ref().and_then(|p| p.0.binary_data_output).unwrap_or(false);
+    let named = |Object(r): &Object<Requested>| {
         let output = OUTPUTS.into_iter().find(|o| o.name() == r.name).ok_or_else(|| {
             let known = OUTPUTS.map(Output::name).join(", ");
             Fault::bad("unknown_output", format!("output `{}`; expected one of {known}", r.name))
         })?;
-        Ok((output, r.parameters.as_ref().and_then(|p| p.binary_data).unwrap_or(all)))
+        Ok((output, r.parameters.as_ref().and_then(|p| p.0.binary_data).unwrap_or(all)))
     };
     match infer.outputs.as_deref() {
         None | Some([]) => Ok(OUTPUTS.into_iter().map(|o| (o, all)).collect()),
@@ -77,12 +78,18 @@ pub fn wanted(infer: &Infer) -> Result<Wanted, Fault> {
     }
 }
 
-pub fn render(model: &str, id: Option<&str>, records: &[&PredictionRecord], wanted: &Wanted) -> Result<HttpResponse, Fault> {
+pub fn render(
+    model: &str,
+    id: Option<&str>,
+    records: &[&PredictionRecord],
+    wanted: &Wanted,
+) -> Result<HttpResponse, Fault> {
     let mut raw = Vec::new();
     let outputs: Vec<Json> = wanted
         .iter()
         .map(|&(output, binary)| {
-            let mut tensor = object!({ "name": output.name(), "datatype": output.datatype(), "shape": [records.len()] });
+            let mut tensor =
+                object!({ "name": output.name(), "datatype": output.datatype(), "shape": [records.len()] });
             if binary {
                 let before = raw.len();
                 records.iter().for_each(|r| output.raw(r, &mut raw));

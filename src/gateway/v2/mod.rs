@@ -48,9 +48,7 @@ pub fn datatype(kind: ValueType) -> &'static str {
 }
 
 fn inputs(signature: &Signature) -> Vec<Json> {
-    let tensor = |f: &understudy_domain::model::SignatureFeature| {
-        object!({ "name": f.name, "datatype": datatype(f.kind), "shape": [-1], "parameters": { "nullable": f.nullable } })
-    };
+    let tensor = |f: &understudy_domain::model::SignatureFeature| object!({ "name": f.name, "datatype": datatype(f.kind), "shape": [-1], "parameters": { "nullable": f.nullable } });
     signature.features.iter().map(tensor).collect()
 }
 
@@ -58,8 +56,10 @@ pub async fn model(call: &Call) -> Result<HttpResponse, Fault> {
     let (name, version) = (call.name("model")?, version(call)?);
     let status = status_of(call, &name)?;
     let signature = call.within(call.cell()?.signature(&name, version.as_deref())).await?;
-    let outputs: Vec<Json> =
-        answer::OUTPUTS.iter().map(|o| object!({ "name": o.name(), "datatype": o.datatype(), "shape": [-1] })).collect();
+    let outputs: Vec<Json> = answer::OUTPUTS
+        .iter()
+        .map(|o| object!({ "name": o.name(), "datatype": o.datatype(), "shape": [-1] }))
+        .collect();
     let versions = version.map_or(status.versions, |v| vec![v]);
     Ok(ok(&object!({
         "name": name, "versions": versions, "platform": PLATFORM, "inputs": inputs(&signature), "outputs": outputs,

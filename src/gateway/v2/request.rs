@@ -3,7 +3,7 @@
 
 use super::tensor::Data;
 use crate::gateway::error::Fault;
-use crate::gateway::json::{self as strict, present};
+use crate::gateway::json::{self as strict, Object, present};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -11,10 +11,10 @@ pub struct Infer {
     #[serde(default)]
     pub id: Option<String>,
     #[serde(default, deserialize_with = "present")]
-    pub parameters: Option<Parameters>,
-    pub inputs: Vec<Input>,
+    pub parameters: Option<Object<Parameters>>,
+    pub inputs: Vec<Object<Input>>,
     #[serde(default, deserialize_with = "present")]
-    pub outputs: Option<Vec<Output>>,
+    pub outputs: Option<Vec<Object<Output>>>,
 }
 
 /// Those parameters that we know.
@@ -34,7 +34,7 @@ pub struct Input {
     pub shape: Vec<u64>,
     pub datatype: String,
     #[serde(default, deserialize_with = "present")]
-    pub parameters: Option<Parameters>,
+    pub parameters: Option<Object<Parameters>>,
     #[serde(default, deserialize_with = "present")]
     pub data: Option<Data>,
 }
@@ -43,7 +43,7 @@ pub struct Input {
 pub struct Output {
     pub name: String,
     #[serde(default, deserialize_with = "present")]
-    pub parameters: Option<Parameters>,
+    pub parameters: Option<Object<Parameters>>,
 }
 
 /// The head and the raw bytes after it; `header` is the value of `Inference-Header-Content-Length`.

@@ -3,6 +3,7 @@
 use super::request::{Infer, Input};
 use super::{datatype, tensor};
 use crate::gateway::error::Fault;
+use crate::gateway::json::Object;
 use std::collections::HashMap;
 use understudy_domain::model::{Signature, SignatureFeature};
 use understudy_domain::problem::closest;
@@ -12,7 +13,7 @@ use understudy_domain::value::{Value, ValueType};
 pub fn rows(infer: &Infer, raw: &[u8], signature: &Signature, max_rows: usize) -> Result<Vec<Vec<Value>>, Fault> {
     let mut columns: HashMap<&str, Vec<Value>> = HashMap::new();
     let (mut rest, mut count) = (raw, None);
-    for input in &infer.inputs {
+    for Object(input) in &infer.inputs {
         let names = || signature.features.iter().map(|f| f.name.as_str());
         if !names().any(|n| n == input.name) {
             let hint = closest(&input.name, names()).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
@@ -38,7 +39,10 @@ pub fn rows(infer: &Infer, raw: &[u8], signature: &Signature, max_rows: usize) -
     for feature in &signature.features {
         let column = columns.remove(feature.name.as_str()).ok_or_else(|| {
             let kind = datatype(feature.kind);
-            Fault::bad("missing_input", format!("input `{}` ({kind}) is missing; every feature needs one", feature.name))
+            Fault::bad(
+                "missing_input",
+                format!("input `{}` ({kind}) is missing; every feature needs one", feature.name),
+            )
         })?;
         ordered.push((feature, column.into_iter()));
     }
@@ -69,7 +73,7 @@ fn length(input: &Input) -> Result<usize, Fault> {
 
 fn column(input: &Input, n: usize, rest: &mut &[u8]) -> Result<Vec<Value>, Fault> {
     tensor::width(&input.datatype)?;
-    match (&input.data, input.parameters.as_ref().and_then(|p| p.binary_data_size)) {
+    match (&input.data, input.parameters.as_ref().and_then(|p| p.0.binary_data_size)) {
         (Some(data), None) if data.0.len() == n => Ok(data.0.clone()),
         (Some(data), None) => Err(wrong(input, format!("{} elements in `data`; its shape says {n}", data.0.len()))),
         (None, Some(size)) => match rest.split_at_checked(size) {
@@ -87,12 +91,16 @@ fn column(input: &Input, n: usize, rest: &mut &[u8]) -> Result<Vec<Value>, Fault
 /// The value as the feature's type. Whether null may stand there is the rules' business.
 fn fit(value: Value, feature: &SignatureFeature, row: usize) -> Result<Value, Fault> {
     let fitted = match (&value, feature.kind) {
-        (Value::Null, _) | (Value::Text(_), ValueType::Category) | (Value::Bool(_), ValueType::Bool) => Some(value.clone()),
+        (Value::Null, _) | (Value::Text(_), ValueType::Category) | (Value::Bool(_), ValueType::Bool) => {
+            Some(value.clone())
+        }
         (Value::Int(_), ValueType::Int) => Some(value.clone()),
         (v, ValueType::Float) => v.as_f64().map(Value::Float),
         (Value::Bool(b), ValueType::Int) => Some(Value::Int(i64::from(*b))),
         // Exact below 2^53, where every whole float is an integer of its own.
-        (Value::Float(f), ValueType::Int) if f.fract() == 0.0 && f.abs() < 9_007_199_254_740_992.0 => Some(Value::Int(*f as i64)),
+        (Value::Float(f), ValueType::Int) if f.fract() == 0.0 && f.abs() < 9_007_199_254_740_992.0 => {
+            Some(Value::Int(*f as i64))
+        }
         (v, ValueType::Bool) => match v.as_f64() {
             Some(0.0) => Some(Value::Bool(false)),
             Some(1.0) => Some(Value::Bool(true)),

@@ -127,9 +127,9 @@ fn texts(count: usize, raw: &[u8]) -> Result<Vec<Value>, String> {
     let (mut out, mut rest) = (Vec::new(), raw);
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
         let length = u32::from_le_bytes(*length) as usize;
-        let text = after.get(..length).ok_or_else(|| {
-            format!("element {} claims {length} bytes, but {} are left", out.len(), after.len())
-        })?;
+        let text = after
+            .get(..length)
+            .ok_or_else(|| format!("element {} claims {length} bytes, but {} are left", out.len(), after.len()))?;
         let text = std::str::from_utf8(text).map_err(|_| format!("element {} is not UTF-8", out.len()))?;
         out.push(Value::text(text));
         rest = &after[length..];

@@ -68,7 +68,8 @@ fn json_and_binary_tensors_give_the_same_rows() {
     let (infer, raw) = request::parse(JSON_BODY.as_bytes(), None).unwrap();
     assert_eq!(rows::rows(&infer, raw, &signature(), 10).unwrap(), expected());
 
-    let tail = [&2f64.to_le_bytes()[..], &f64::NAN.to_le_bytes(), &3i16.to_le_bytes(), &4i16.to_le_bytes(), &[1, 0]].concat();
+    let tail =
+        [&2f64.to_le_bytes()[..], &f64::NAN.to_le_bytes(), &3i16.to_le_bytes(), &4i16.to_le_bytes(), &[1, 0]].concat();
     let head = format!(
         r#"{{"inputs":[{},{},{},{}],"parameters":{{"binary_data_output":true}}}}"#,
         input("delay", "FP64", 2, r#""parameters":{"binary_data_size":16}"#),
@@ -101,7 +102,7 @@ fn raw_numbers_of_every_type() {
         ("BYTES", &text(""), Value::text("")),
     ];
     for (datatype, raw, value) in table {
-        assert_eq!(tensor::decode("x", datatype, 1, raw).unwrap(), [value.clone()], "{datatype}");
+        assert_eq!(tensor::decode("x", datatype, 1, raw).unwrap(), std::slice::from_ref(value), "{datatype}");
     }
 }
 
@@ -131,7 +132,11 @@ fn refused_requests() {
     let table = [
         (replaced("\"night\"", "\"nigth\""), None, "did you mean `night`"),
         (replaced("\"night\"", "\"stops\""), None, "more than once"),
-        (replaced(r#"{"name":"delay","datatype":"FP32","shape":[2],"data":[2,null]},"#, ""), None, "`delay` (FP64) is missing"),
+        (
+            replaced(r#"{"name":"delay","datatype":"FP32","shape":[2],"data":[2,null]},"#, ""),
+            None,
+            "`delay` (FP64) is missing",
+        ),
         (replaced("[1,0]", "[1]"), None, "1 elements in `data`; its shape says 2"),
         (replaced("[1,0]", "[1,2]"), None, "row 1: 2 is not a BOOL"),
         (replaced("3.0", "3.5"), None, "3.5 is not a INT64"),
