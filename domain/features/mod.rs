@@ -8,6 +8,7 @@ mod aggregate;
 mod check;
 mod compile;
 mod compile_request;
+mod inspect;
 mod plan;
 mod series;
 mod state;
@@ -16,10 +17,11 @@ mod tiles;
 mod transform;
 mod vector;
 
+pub use inspect::{Explanation, TableStats};
 pub use plan::{FeatureMeta, FeatureSource, MAX_ID_BYTES, Plan};
 pub use series::MAX_POINTS;
 pub use state::{EntityState, GRACE};
-pub use table::{Explanation, FeatureTable, Lookup, TableStats};
+pub use table::{FeatureTable, Lookup};
 pub use tiles::MAX_DISTINCT;
 pub use vector::{Group, Vector, VectorPlan};
 

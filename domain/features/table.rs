@@ -9,7 +9,7 @@ use super::state::{EntityState, Hot};
 use super::vector::{Group, Vector};
 use crate::entity::EntityHash;
 use crate::event::LoggedEvent;
-use crate::time::{Span, Timestamp};
+use crate::time::Timestamp;
 use crate::value::Value;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -26,37 +26,9 @@ pub enum Lookup {
     Cold,
 }
 
-/// A feature's value with what it rests on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Explanation {
-    pub value: Value,
-    /// The window is (from, to].
-    pub from: Timestamp,
-    pub to: Timestamp,
-    /// Events counted: those in the window that pass the filters and have a value.
-    pub events: u64,
-    pub newest: Option<Timestamp>,
-    pub oldest: Option<Timestamp>,
-    /// Seconds from the newest event to `to`.
-    pub age_seconds: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TableStats {
-    pub entities: usize,
-    pub points: usize,
-    pub tiles: usize,
-    /// Estimate, without the allocator's overhead.
-    pub bytes: usize,
-    pub memo_hits: u64,
-    pub memo_misses: u64,
-    /// Points or distinct values not kept because a bound was reached.
-    pub truncated: u64,
-}
-
 /// Keys are hashes already.
 #[derive(Default)]
-struct AsIs(u64);
+pub(super) struct AsIs(u64);
 
 impl Hasher for AsIs {
     fn finish(&self) -> u64 {
@@ -70,25 +42,25 @@ impl Hasher for AsIs {
     }
 }
 
-type ByHash<T> = HashMap<EntityHash, T, BuildHasherDefault<AsIs>>;
+pub(super) type ByHash<T> = HashMap<EntityHash, T, BuildHasherDefault<AsIs>>;
 
 /// State of one shard's share of the entities.
 pub struct FeatureTable {
-    plan: Arc<Plan>,
+    pub(super) plan: Arc<Plan>,
     shard: usize,
     shards: usize,
     max_entities: usize,
-    hot: ByHash<Hot>,
+    pub(super) hot: ByHash<Hot>,
     /// Changed entities pushed out of memory and not yet taken to be saved.
-    evicted: ByHash<EntityState>,
+    pub(super) evicted: ByHash<EntityState>,
     /// (tick, entity) of each use, oldest first; an entry is void if the entity was used later.
-    uses: VecDeque<(u64, EntityHash)>,
+    pub(super) uses: VecDeque<(u64, EntityHash)>,
     tick: u64,
     watermark: u64,
     may_be_cold: bool,
-    memo_hits: u64,
-    memo_misses: u64,
-    truncated: u64,
+    pub(super) memo_hits: u64,
+    pub(super) memo_misses: u64,
+    pub(super) truncated: u64,
 }
 
 impl FeatureTable {
@@ -303,46 +275,5 @@ impl FeatureTable {
             !hot.state.is_empty()
         });
         dropped
-    }
-
-    /// A feature's value and its evidence; `None` if the entity is not in memory or the feature is not of its type.
-    pub fn explain(&self, entity: EntityHash, feature: &str, t: Timestamp) -> Option<Explanation> {
-        let (of, index) = self.plan.window(feature)?;
-        let state = self.hot.get(&entity).map(|h| &h.state).or_else(|| self.evicted.get(&entity))?;
-        if state.entity() != of {
-            return None;
-        }
-        let def = &self.plan.entities[of];
-        let w = &def.windows[index];
-        let folded = state.compute(def, w, t);
-        // Tiles reach back to the start of the tile that holds t - w.
-        let start = t - w.window;
-        let from = if w.hop == Span::ZERO { start } else { Timestamp(start.0.div_euclid(w.hop.0) * w.hop.0 - 1) };
-        Some(Explanation {
-            value: folded.at(w, t),
-            from,
-            to: t,
-            events: folded.count,
-            newest: folded.newest,
-            oldest: folded.oldest,
-            age_seconds: folded.age(t),
-        })
-    }
-
-    /// Walks all entities; for reports, not for the request path.
-    pub fn stats(&self) -> TableStats {
-        let (points, tiles) = self.hot.values().map(|h| h.state.size()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        TableStats {
-            entities: self.hot.len(),
-            points,
-            tiles,
-            bytes: self.hot.len() * size_of::<(EntityHash, Hot)>()
-                + points * size_of::<Point>()
-                + tiles * size_of::<super::tiles::Tile>()
-                + self.uses.len() * size_of::<(u64, EntityHash)>(),
-            memo_hits: self.memo_hits,
-            memo_misses: self.memo_misses,
-            truncated: self.truncated,
-        }
     }
 }
