@@ -1,14 +1,13 @@
 //! One suite for every implementation of the storage ports.
 
 use super::memory::{MemoryEvents, MemoryFeatures, MemoryOutcomes, MemoryPredictions};
-use super::tests::{event, options, outcome, prediction};
+use super::tests::{event, options, outcome, prediction, state};
 use super::{Store, StoreOptions};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use understudy_actors::ports::*;
 use understudy_domain::entity::EntityHash;
 use understudy_domain::event::LoggedEvent;
-use understudy_domain::features::EntityState;
 use understudy_domain::prediction::*;
 
 struct Ports {
@@ -29,7 +28,8 @@ fn on_both(test: impl Fn(&mut dyn FnMut() -> Ports)) {
         store.take();
         let s = Store::open(dir.path(), StoreOptions { segment_bytes: 600 << 10, ..options() }).unwrap();
         assert_eq!(s.report().warnings, []);
-        let ports = Ports { events: s.events(), predictions: s.predictions(), outcomes: s.outcomes(), features: s.features() };
+        let ports =
+            Ports { events: s.events(), predictions: s.predictions(), outcomes: s.outcomes(), features: s.features() };
         store = Some(s);
         ports
     });
@@ -83,7 +83,9 @@ fn events_come_back_in_order_from_any_position() {
                 break;
             }
         }
-        for p in [p, open()] {
+        let mut opened = Some(p);
+        for _ in 0..2 {
+            let p = opened.take().unwrap_or_else(&mut *open);
             assert_eq!(p.events.last_seq(), 3000);
             assert_eq!(events(&*p.events, 0), all);
             for from in [1, 2, 199, 200, 1500, 2999, 3000] {
@@ -91,7 +93,12 @@ fn events_come_back_in_order_from_any_position() {
             }
             assert!(events(&*p.events, 3001).is_empty());
             let mut seen = 0;
-            p.events.scan(5, &mut |_| { seen += 1; if seen == 7 { Break(()) } else { Continue(()) } }).unwrap();
+            p.events
+                .scan(5, &mut |_| {
+                    seen += 1;
+                    if seen == 7 { Break(()) } else { Continue(()) }
+                })
+                .unwrap();
             assert_eq!(seen, 7);
         }
     });
@@ -128,7 +135,8 @@ fn predictions_by_id_by_model_in_order_of_id() {
     on_both(|open| {
         let p = open();
         // Overlapping blocks of very different widths, from several threads at once.
-        let all: Vec<_> = (0..4000u64).map(|i| prediction((i * 7919) % 4000 * 60_000, i, ["a", "b"][i as usize % 2])).collect();
+        let all: Vec<_> =
+            (0..4000u64).map(|i| prediction((i * 7919) % 4000 * 60_000, i, ["a", "b"][i as usize % 2])).collect();
         std::thread::scope(|s| {
             for part in all.chunks(1000) {
                 let log = &p.predictions;
@@ -141,7 +149,9 @@ fn predictions_by_id_by_model_in_order_of_id() {
         });
         let mut sorted: Vec<_> = all.iter().map(|r| r.id.0).collect();
         sorted.sort_unstable();
-        for p in [p, open()] {
+        let mut opened = Some(p);
+        for _ in 0..2 {
+            let p = opened.take().unwrap_or_else(&mut *open);
             assert_eq!(ids(&*p.predictions, None, 0), sorted);
             assert_eq!(ids(&*p.predictions, None, sorted[1234]), sorted[1234..]);
             assert_eq!(ids(&*p.predictions, Some("b"), 0).len(), 2000);
@@ -161,7 +171,9 @@ fn a_repeated_prediction_id_keeps_the_first_record() {
         let (first, second) = (prediction(5, 1, "a"), PredictionRecord { score: 0.9, ..prediction(5, 1, "a") });
         wait(p.predictions.append(vec![first.clone(), second.clone()])).unwrap();
         wait(p.predictions.append(vec![prediction(1, 1, "a"), second])).unwrap();
-        for p in [p, open()] {
+        let mut opened = Some(p);
+        for _ in 0..2 {
+            let p = opened.take().unwrap_or_else(&mut *open);
             assert_eq!(p.predictions.get(first.id).unwrap(), Some(first.clone()));
             assert_eq!(ids(&*p.predictions, None, 0), [prediction(1, 1, "a").id.0, first.id.0]);
         }
@@ -174,10 +186,17 @@ fn outcomes_in_order_of_arrival() {
         let p = open();
         let all: Vec<_> = (0..900).map(outcome).collect();
         all.chunks(100).for_each(|c| wait(p.outcomes.append(c.to_vec())).unwrap());
-        for p in [p, open()] {
+        let mut opened = Some(p);
+        for _ in 0..2 {
+            let p = opened.take().unwrap_or_else(&mut *open);
             for from in [0, 1, 450, 899, 900] {
                 let mut seen = Vec::new();
-                p.outcomes.scan(from, &mut |o| { seen.push(o); Continue(()) }).unwrap();
+                p.outcomes
+                    .scan(from, &mut |o| {
+                        seen.push(o);
+                        Continue(())
+                    })
+                    .unwrap();
                 assert_eq!(seen, all[from as usize..]);
             }
         }
@@ -189,19 +208,25 @@ fn feature_state_and_watermark_move_together() {
     on_both(|open| {
         let p = open();
         let (e1, e2) = (EntityHash(1), EntityHash(u128::MAX));
-        let state = || serde_json::from_str::<EntityState>("{}").unwrap_or_else(|_| super::tests::state());
         assert_eq!((p.features.layout().unwrap(), p.features.watermark(3).unwrap()), (None, 0));
         p.features.reset("v1").unwrap();
-        p.features.save(3, 17, vec![(e1, state()), (e2, state())]).unwrap();
+        p.features.save(3, 17, vec![(e1, state(30_000)), (e2, state(3))]).unwrap();
         p.features.save(4, 5, vec![]).unwrap();
-        for p in [p, open()] {
+        let mut opened = Some(p);
+        for _ in 0..2 {
+            let p = opened.take().unwrap_or_else(&mut *open);
             assert_eq!(p.features.layout().unwrap().as_deref(), Some("v1"));
             assert_eq!((p.features.watermark(3).unwrap(), p.features.watermark(4).unwrap()), (17, 5));
-            assert_eq!(p.features.load(3, e1).unwrap(), Some(state()));
-            assert_eq!(p.features.load(3, e2).unwrap(), Some(state()));
+            assert_eq!(p.features.load(3, e1).unwrap(), Some(state(30_000)));
+            assert_eq!(p.features.load(3, e2).unwrap(), Some(state(3)));
             assert_eq!(p.features.load(4, e1).unwrap(), None);
         }
+        // From several parts to one, and back.
         let p = open();
+        for n in [5, 20_000, 0] {
+            p.features.save(3, 18, vec![(e1, state(n))]).unwrap();
+            assert_eq!(p.features.load(3, e1).unwrap(), Some(state(n)));
+        }
         p.features.reset("v2").unwrap();
         assert_eq!(p.features.layout().unwrap().as_deref(), Some("v2"));
         assert_eq!((p.features.watermark(3).unwrap(), p.features.load(3, e1).unwrap()), (0, None));

@@ -162,7 +162,10 @@ impl<T: Layout> LogFiles<T> {
                 let found = recover::<T>(&db, last, n, &mut OpenReport::default())?;
                 // An empty segment is one that this log has just rolled to.
                 if found != last && found != 0 {
-                    return Err(StoreError::Corrupt(format!("the {} log ends at {found}, {last} were acknowledged", T::NAME)));
+                    return Err(StoreError::Corrupt(format!(
+                        "the {} log ends at {found}, {last} were acknowledged",
+                        T::NAME
+                    )));
                 }
                 make_durable(&db, &self.segments.path(n), self.power)
             })
@@ -233,7 +236,8 @@ fn recover<T: Layout>(db: &sled::Db, acknowledged: u64, n: u32, report: &mut Ope
             }
             report.warnings.push(Warning::DamagedBlock { name, position: first, detail: what });
             // What follows is still good: go on behind the damage.
-            tail = firsts.len().checked_sub(i + 2).and_then(|j| T::position(&firsts[j])).map_or(stored, |next| next - 1);
+            tail =
+                firsts.len().checked_sub(i + 2).and_then(|j| T::position(&firsts[j])).map_or(stored, |next| next - 1);
         }
         Ok(tail)
     })

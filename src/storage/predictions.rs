@@ -65,8 +65,7 @@ impl Layout for PredictionRecord {
 }
 
 fn decode(key: &[u8], frame: &[u8]) -> Result<Vec<PredictionRecord>, StoreError> {
-    codec::decode_block(key, frame)
-        .map_err(|e| StoreError::Corrupt(format!("predictions from {}: {e}", first_id(key))))
+    codec::decode_block(key, frame).map_err(|e| StoreError::Corrupt(format!("predictions from {}: {e}", first_id(key))))
 }
 
 /// The blocks of one class in one segment, in order of their first id.
@@ -85,7 +84,11 @@ impl Cursor {
     }
 
     /// First id of the next durable block that reaches `from`, reading a page if needed.
-    fn peek(&mut self, files: &LogFiles<PredictionRecord>, from: PredictionId) -> Result<Option<PredictionId>, StoreError> {
+    fn peek(
+        &mut self,
+        files: &LogFiles<PredictionRecord>,
+        from: PredictionId,
+    ) -> Result<Option<PredictionId>, StoreError> {
         loop {
             while let Some((key, _)) = self.page.front() {
                 if PredictionRecord::position(key).is_some_and(|p| p <= files.position()) && last_id(key) >= from {

@@ -8,9 +8,16 @@ use understudy_actors::ports::StoreError;
 #[derive(Debug)]
 pub enum OpenError {
     /// Another process has it.
-    Locked { path: PathBuf, holder: String },
+    Locked {
+        path: PathBuf,
+        holder: String,
+    },
     /// Less free space than the floor, in bytes.
-    NoSpace { path: PathBuf, free: u64, floor: u64 },
+    NoSpace {
+        path: PathBuf,
+        free: u64,
+        floor: u64,
+    },
     /// A later version of this program wrote here.
     Newer(String),
     Store(StoreError),

@@ -16,8 +16,9 @@ use understudy_actors::ports::StoreError;
 
 /// A database that takes longer to open is treated as damaged.
 const OPEN_DEADLINE: Duration = Duration::from_secs(60);
-/// Largest value given to sled: far below its 128 KiB, where values move to files that no flush covers.
-pub const MAX_VALUE: usize = 64 * 1024;
+/// Largest value given to sled. Pages of 128 KiB and more move to files that no flush covers, and a page
+/// gathers ten or so changes, so a value must be much smaller; larger frames are cut into parts.
+pub const MAX_VALUE: usize = 4 * 1024;
 /// Blocks that a reader takes at a time.
 const PAGE: usize = 16;
 

@@ -78,7 +78,11 @@ impl<T: Layout> SegmentedLog<T> {
                 for (key, frame) in page {
                     let Some(first) = T::position(&key) else { continue };
                     let records = codec::decode_block::<T>(&key, &frame).map_err(|e| {
-                        StoreError::Corrupt(format!("{} at {first} in {}: {e}", T::NAME, files.segments.path(*n).display()))
+                        StoreError::Corrupt(format!(
+                            "{} at {first} in {}: {e}",
+                            T::NAME,
+                            files.segments.path(*n).display()
+                        ))
                     })?;
                     for (r, position) in records.into_iter().zip(first..) {
                         if position >= from && position <= end && visit(r).is_break() {

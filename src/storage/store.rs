@@ -156,13 +156,8 @@ pub fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
 
 fn take_lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|e| io(&path, e))?;
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io(&path, e))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -71,11 +71,20 @@ pub fn outcome(i: u64) -> OutcomeRecord {
         0 => OutcomeTarget::PredictionId(PredictionId(i as u128)),
         _ => OutcomeTarget::RequestId(format!("r{i}")),
     };
-    OutcomeRecord { model: "m".into(), target, label: [Some(true), Some(false), None][i as usize % 3], time: Timestamp(i as i64), revision: 1 }
+    OutcomeRecord {
+        model: "m".into(),
+        target,
+        label: [Some(true), Some(false), None][i as usize % 3],
+        time: Timestamp(i as i64),
+        revision: 1,
+    }
 }
 
-pub fn state() -> EntityState {
-    EntityState {}
+/// A state that remembers `n` sequence numbers that do not compress.
+pub fn state(n: u64) -> EntityState {
+    let recent: Vec<u64> = (0..n).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+    let json = serde_json::json!({"entity": 1, "series": [], "seen": {"floor": 7, "recent": recent}});
+    serde_json::from_value(json).unwrap()
 }
 
 fn fill(dir: &Path, seqs: std::ops::RangeInclusive<u64>) {
@@ -87,7 +96,10 @@ fn fill(dir: &Path, seqs: std::ops::RangeInclusive<u64>) {
 
 fn seqs(s: &Store) -> Result<Vec<u64>, understudy_actors::ports::StoreError> {
     let mut out = Vec::new();
-    s.events().scan(0, &mut |e| { out.push(e.seq); Continue(()) })?;
+    s.events().scan(0, &mut |e| {
+        out.push(e.seq);
+        Continue(())
+    })?;
     Ok(out)
 }
 
@@ -154,6 +166,7 @@ fn golden_files_read_and_write_the_same() {
     check("event.v1.bin", &[event(1, 20), event(2, 0)]);
     check("prediction.v1.bin", &[prediction(1_365_000_000_000, 3, "m")]);
     check("outcome.v1.bin", &[outcome(0), outcome(1), outcome(2)]);
+    check("state.v1.bin", &[state(2)]);
     check("position.v1.bin", &[0u64, u64::MAX]);
     check("layout.v1.bin", &["abc".to_string()]);
 }
@@ -219,13 +232,17 @@ fn a_damaged_acknowledged_block_is_reported_and_never_served() {
 fn a_segment_that_cannot_be_opened_is_set_aside_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 1..=4);
-    std::fs::write(dir.path().join("events/000001/conf"), b"nonsense").unwrap();
-    std::fs::write(dir.path().join("state/conf"), b"nonsense").unwrap();
+    for broken in ["events/000001/db", "state/db"] {
+        std::fs::remove_file(dir.path().join(broken)).unwrap();
+        std::fs::create_dir(dir.path().join(broken)).unwrap();
+    }
     let s = Store::open(dir.path(), options()).unwrap();
     let w = &s.report().warnings;
     assert!(matches!(&w[0], Warning::Quarantined { name, to, .. } if name == "events/000001" && to.exists()), "{w:?}");
     assert!(matches!(&w[1], Warning::TailLost { found: 0, acknowledged: 4, .. }), "{w:?}");
-    assert!(matches!(&w[2], Warning::Quarantined { name, to, .. } if name == "state" && to.with_extension("reason").exists()));
+    assert!(
+        matches!(&w[2], Warning::Quarantined { name, to, .. } if name == "state" && to.with_extension("reason").exists())
+    );
     s.events().append(vec![event(5, 1)]).blocking_recv().unwrap().unwrap();
     assert_eq!(seqs(&s).unwrap(), [5]);
 }
@@ -277,6 +294,11 @@ fn throughput() {
         let t = started.elapsed();
         let started = std::time::Instant::now();
         let n = seqs(&s).unwrap().len();
-        println!("{durability:?}: {:.0} events/s appended, {:.0} events/s scanned, {:?}", n as f64 / t.as_secs_f64(), n as f64 / started.elapsed().as_secs_f64(), s.stats().events);
+        println!(
+            "{durability:?}: {:.0} events/s appended, {:.0} events/s scanned, {:?}",
+            n as f64 / t.as_secs_f64(),
+            n as f64 / started.elapsed().as_secs_f64(),
+            s.stats().events
+        );
     }
 }
