@@ -126,7 +126,8 @@ pub fn unframe<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, CodecErro
     if frame_len(bytes) != Some(bytes.len()) {
         return Err(corrupt("length differs from the header's"));
     }
-    let (head, len, body) = ([bytes[0], bytes[1], bytes[2]], [bytes[7], bytes[8], bytes[9], bytes[10]], &bytes[HEADER..]);
+    let (head, len, body) =
+        ([bytes[0], bytes[1], bytes[2]], [bytes[7], bytes[8], bytes[9], bytes[10]], &bytes[HEADER..]);
     if checksum(key, head, len, body).to_le_bytes() != bytes[3..7] {
         return Err(corrupt("checksum differs"));
     }
@@ -177,7 +178,10 @@ pub fn block_body(plain: &[Vec<u8>]) -> Vec<u8> {
 
 /// Cuts `records` into runs whose bodies stay near `BLOCK_BYTES`; `cut` may end a run earlier
 /// (it sees the run's first record and the next one). A larger record stands alone.
-pub fn runs<T: Record>(records: &[T], cut: impl Fn(&T, &T) -> bool) -> Result<Vec<(std::ops::Range<usize>, Vec<u8>)>, CodecError> {
+pub fn runs<T: Record>(
+    records: &[T],
+    cut: impl Fn(&T, &T) -> bool,
+) -> Result<Vec<(std::ops::Range<usize>, Vec<u8>)>, CodecError> {
     let (mut out, mut plain, mut size, mut start) = (Vec::new(), Vec::new(), 0, 0);
     for (i, r) in records.iter().enumerate() {
         let p = encode_plain(r)?;

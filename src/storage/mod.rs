@@ -1,7 +1,23 @@
 //! The logs and the feature store: on disk (sled, one directory per segment) and in memory.
 
 pub mod codec;
+#[cfg(test)]
+mod conformance;
+mod log;
 pub mod memory;
+mod predictions;
+mod report;
+mod segment;
+mod sequence;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use report::{OpenError, OpenReport, Warning};
+pub use store::{Durability, LogName, Store, StoreOptions, StoreStats};
+pub use writer::WriterStats;
 
 use understudy_actors::ports::StoreError;
 

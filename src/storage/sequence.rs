@@ -1,0 +1,119 @@
+//! The event log and the outcome log: blocks under the position of their first record.
+
+use super::codec::{self, CodecError, Record};
+use super::log::{Framed, Layout, SegmentedLog};
+use super::segment;
+use std::ops::ControlFlow;
+use understudy_actors::ports::{Commit, EventLog, OutcomeLog, StoreError};
+use understudy_domain::event::LoggedEvent;
+use understudy_domain::prediction::OutcomeRecord;
+
+fn blocks<T: Record>(records: &[T], last: u64) -> Result<Vec<Framed>, CodecError> {
+    let runs = codec::runs(records, |_, _| false)?;
+    let framed = runs.into_iter().map(|(range, body)| {
+        let key = (last + 1 + range.start as u64).to_be_bytes();
+        Ok((key.to_vec(), codec::frame::<T>(&key, &body)?))
+    });
+    framed.collect()
+}
+
+fn position(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
+}
+
+impl Layout for LoggedEvent {
+    const NAME: &'static str = "events";
+    const ORDERED: bool = true;
+    fn check(records: &[Self], last: u64) -> Result<(), StoreError> {
+        match records.iter().zip(last + 1..).find(|(e, want)| e.seq != *want) {
+            Some((e, want)) => Err(super::gap(e.seq, want)),
+            None => Ok(()),
+        }
+    }
+    fn blocks(records: Vec<Self>, last: u64) -> Result<Vec<Framed>, CodecError> {
+        blocks(&records, last)
+    }
+    fn position(key: &[u8]) -> Option<u64> {
+        position(key)
+    }
+}
+
+impl Layout for OutcomeRecord {
+    const NAME: &'static str = "outcomes";
+    const ORDERED: bool = true;
+    fn blocks(records: Vec<Self>, last: u64) -> Result<Vec<Framed>, CodecError> {
+        blocks(&records, last)
+    }
+    fn position(key: &[u8]) -> Option<u64> {
+        position(key)
+    }
+}
+
+impl<T: Layout> SegmentedLog<T> {
+    /// Visits records at positions `from ..`, durable ones only.
+    fn scan_positions(&self, from: u64, visit: &mut dyn FnMut(T) -> ControlFlow<()>) -> Result<(), StoreError> {
+        let (end, files) = (self.files.position(), &self.files);
+        let key = from.to_be_bytes();
+        let numbers = files.segments.numbers();
+        // Start where the block that holds `from` is: old segments stay closed.
+        let mut first = 0;
+        for (i, n) in numbers.iter().enumerate().rev() {
+            let db = files.segments.get(*n)?;
+            if segment::guarded(|| Ok(db.range(..=segment::part_key(&key, 0)).next_back().is_some()))? {
+                first = i;
+                break;
+            }
+        }
+        for n in &numbers[first.min(numbers.len())..] {
+            let db = files.segments.get(*n)?;
+            let at = segment::guarded(|| {
+                db.range(..=segment::part_key(&key, u16::MAX)).next_back().transpose().map_err(segment::engine)
+            })?;
+            drop(db);
+            let mut start = at.map_or(key.to_vec(), |(k, _)| k[..k.len() - 2].to_vec());
+            loop {
+                let page = segment::page(&files.segments.get(*n)?, &start, &end.to_be_bytes())?;
+                let Some((last, _)) = page.last() else { break };
+                start = segment::after(last);
+                for (key, frame) in page {
+                    let Some(first) = T::position(&key) else { continue };
+                    let records = codec::decode_block::<T>(&key, &frame).map_err(|e| {
+                        StoreError::Corrupt(format!(
+                            "{} at {first} in {}: {e}",
+                            T::NAME,
+                            files.segments.path(*n).display()
+                        ))
+                    })?;
+                    for (r, position) in records.into_iter().zip(first..) {
+                        if position >= from && position <= end && visit(r).is_break() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EventLog for SegmentedLog<LoggedEvent> {
+    fn last_seq(&self) -> u64 {
+        self.files.position()
+    }
+    fn append(&self, events: Vec<LoggedEvent>) -> Commit {
+        self.append_records(events)
+    }
+    fn scan(&self, from: u64, visit: &mut dyn FnMut(LoggedEvent) -> ControlFlow<()>) -> Result<(), StoreError> {
+        self.scan_positions(from, visit)
+    }
+}
+
+impl OutcomeLog for SegmentedLog<OutcomeRecord> {
+    fn append(&self, records: Vec<OutcomeRecord>) -> Commit {
+        self.append_records(records)
+    }
+    fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError> {
+        // Outside, positions count from 0 (how many came before); inside from 1.
+        self.scan_positions(from.saturating_add(1), visit)
+    }
+}

@@ -1,0 +1,304 @@
+//! Damage, refusals, golden files. The behaviour of the ports is in `conformance`.
+
+use super::codec::{self, CodecError, Record};
+use super::*;
+use std::ops::ControlFlow::Continue;
+use std::path::Path;
+use understudy_domain::event::{Event, LoggedEvent};
+use understudy_domain::features::EntityState;
+use understudy_domain::prediction::*;
+use understudy_domain::time::Timestamp;
+use understudy_domain::value::Value;
+
+pub fn options() -> StoreOptions {
+    StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, free_floor: 0, ..StoreOptions::default() }
+}
+
+/// Text that does not compress, the same for the same arguments.
+fn noise(seed: u64, len: usize) -> String {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        char::from(33 + (x >> 32) as u8 % 90)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+pub fn event(seq: u64, size: usize) -> LoggedEvent {
+    let event = Event {
+        id: format!("e{seq}"),
+        kind: "flight.departed".into(),
+        time: Timestamp(1_365_000_000_000_000 + seq as i64),
+        entities: [("carrier".into(), Some("UA".into())), ("origin".into(), None)].into(),
+        properties: [("note".into(), Value::text(&noise(seq, size))), ("delay".into(), Value::Float(4.5))].into(),
+    };
+    LoggedEvent { seq, ingested: Timestamp(7), late: seq % 2 == 0, event }
+}
+
+pub fn prediction(millis: u64, entropy: u64, model: &str) -> PredictionRecord {
+    let time = Timestamp(millis as i64 * 1000);
+    PredictionRecord {
+        id: PredictionId::new(time, entropy as u128),
+        model: model.into(),
+        version: "3".into(),
+        feature_set: "fs".into(),
+        epoch: 4,
+        request_id: Some(format!("r{entropy}")),
+        time,
+        entities: [("carrier".into(), Some("UA".into()))].into(),
+        context: [("hour".into(), Value::Int(12))].into(),
+        vector: vec![Value::Float(0.25), Value::Null, Value::Bool(true), Value::text("JFK")],
+        ages: vec![Some(60), None],
+        score: 0.75,
+        label: "late".into(),
+        confidence: 0.75,
+        verdict: Verdict::Flagged,
+        findings: vec![Finding {
+            rule: "schema.range".into(),
+            feature: Some("delay".into()),
+            value: Value::Int(-1),
+            expected: "between 0 and 200".into(),
+            policy: Policy::Default,
+        }],
+        timing: Timing { total_us: 9, ..Timing::default() },
+    }
+}
+
+pub fn outcome(i: u64) -> OutcomeRecord {
+    let target = match i % 2 {
+        0 => OutcomeTarget::PredictionId(PredictionId(i as u128)),
+        _ => OutcomeTarget::RequestId(format!("r{i}")),
+    };
+    OutcomeRecord {
+        model: "m".into(),
+        target,
+        label: [Some(true), Some(false), None][i as usize % 3],
+        time: Timestamp(i as i64),
+        revision: 1,
+    }
+}
+
+/// A state that remembers `n` sequence numbers that do not compress.
+pub fn state(n: u64) -> EntityState {
+    let recent: Vec<u64> = (0..n).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+    let json = serde_json::json!({"entity": 1, "series": [], "seen": {"floor": 7, "recent": recent}});
+    serde_json::from_value(json).unwrap()
+}
+
+fn fill(dir: &Path, seqs: std::ops::RangeInclusive<u64>) {
+    let s = Store::open(dir, options()).unwrap();
+    for seq in seqs {
+        s.events().append(vec![event(seq, 50)]).blocking_recv().unwrap().unwrap();
+    }
+}
+
+fn seqs(s: &Store) -> Result<Vec<u64>, understudy_actors::ports::StoreError> {
+    let mut out = Vec::new();
+    s.events().scan(0, &mut |e| {
+        out.push(e.seq);
+        Continue(())
+    })?;
+    Ok(out)
+}
+
+/// Opens the newest event segment behind the store's back.
+fn tamper(dir: &Path, what: impl FnOnce(&sled::Db)) {
+    let db = sled::open(dir.join("events/000001")).unwrap();
+    what(&db);
+    db.flush().unwrap();
+}
+
+fn block_key(seq: u64) -> Vec<u8> {
+    [&seq.to_be_bytes()[..], &[0, 0]].concat()
+}
+
+#[test]
+fn every_flipped_byte_and_every_truncation_of_a_frame_is_found() {
+    for size in [20, 4000] {
+        let events: Vec<_> = (1..=3).map(|i| event(i, size)).collect();
+        let body = codec::runs(&events, |_, _| false).unwrap().remove(0).1;
+        let good = codec::frame::<LoggedEvent>(b"key", &body).unwrap();
+        assert_eq!(codec::decode_block::<LoggedEvent>(b"key", &good).unwrap(), events);
+        assert!(codec::decode_block::<LoggedEvent>(b"kez", &good).is_err(), "wrong key");
+        for i in 0..good.len() {
+            for bit in [1, 0x80, 0xff] {
+                let mut bad = good.clone();
+                bad[i] ^= bit;
+                assert!(matches!(codec::decode_block::<LoggedEvent>(b"key", &bad), Err(CodecError::Corrupt(_))), "{i}");
+            }
+            assert!(codec::decode_block::<LoggedEvent>(b"key", &good[..i]).is_err(), "cut at {i}");
+        }
+        assert!(codec::decode_block::<LoggedEvent>(b"key", &[&good[..], &[0]].concat()).is_err());
+    }
+}
+
+#[test]
+fn kinds_are_not_mixed_and_newer_versions_are_refused() {
+    let bytes = codec::encode(b"k", &7u64).unwrap();
+    assert_eq!(codec::decode::<u64>(b"k", &bytes), Ok(7));
+    assert!(matches!(codec::decode::<String>(b"k", &bytes), Err(CodecError::Corrupt(_))));
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Later(u64);
+    impl Record for Later {
+        const MAGIC: u8 = <u64 as Record>::MAGIC;
+        const VERSION: u8 = 2;
+    }
+    let bytes = codec::encode(b"k", &Later(7)).unwrap();
+    let e = codec::decode::<u64>(b"k", &bytes).unwrap_err();
+    assert!(e.to_string().starts_with("written by a newer version"), "{e}");
+}
+
+#[test]
+fn golden_files_read_and_write_the_same() {
+    fn check<T: Record + PartialEq + std::fmt::Debug>(name: &str, records: &[T]) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage/golden").join(name);
+        let body = codec::runs(records, |_, _| false).unwrap().remove(0).1;
+        let bytes = codec::frame::<T>(b"golden", &body).unwrap();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        let golden = std::fs::read(&path).unwrap();
+        assert_eq!(codec::decode_block::<T>(b"golden", &golden).unwrap(), records, "{name}");
+        assert_eq!(golden, bytes, "{name}: the record changed; add a version instead");
+    }
+    check("event.v1.bin", &[event(1, 20), event(2, 0)]);
+    check("prediction.v1.bin", &[prediction(1_365_000_000_000, 3, "m")]);
+    check("outcome.v1.bin", &[outcome(0), outcome(1), outcome(2)]);
+    check("state.v1.bin", &[state(2)]);
+    check("position.v1.bin", &[0u64, u64::MAX]);
+    check("layout.v1.bin", &["abc".to_string()]);
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let _held = Store::open(dir.path(), options()).unwrap();
+    let e = Store::open(dir.path(), options()).err().unwrap().to_string();
+    assert!(e.contains(&format!("pid {} on host ", std::process::id())), "{e}");
+}
+
+#[test]
+fn too_little_space_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let e = Store::open(dir.path(), StoreOptions { free_floor: u64::MAX, ..options() }).err().unwrap();
+    assert!(matches!(e, OpenError::NoSpace { .. }), "{e}");
+}
+
+#[test]
+fn a_lost_tail_is_an_incident_and_its_numbers_are_not_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 1..=5);
+    tamper(dir.path(), |db| drop((db.remove(block_key(4)), db.remove(block_key(5)))));
+    let s = Store::open(dir.path(), options()).unwrap();
+    assert_eq!(s.report().warnings, [Warning::TailLost { log: "events", found: 3, acknowledged: 5 }]);
+    s.events().append(vec![event(6, 1)]).blocking_recv().unwrap().unwrap();
+    assert_eq!(seqs(&s).unwrap(), [1, 2, 3, 6]);
+}
+
+#[test]
+fn a_damaged_tail_that_nobody_was_told_about_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 1..=3);
+    let watermark = std::fs::read(dir.path().join("events/watermark")).unwrap();
+    fill(dir.path(), 4..=6);
+    std::fs::write(dir.path().join("events/watermark"), watermark).unwrap();
+    tamper(dir.path(), |db| drop(db.insert(block_key(5), b"torn").unwrap()));
+    let s = Store::open(dir.path(), options()).unwrap();
+    assert!(matches!(&s.report().warnings[..], [Warning::TailDropped { from: 5, .. }]), "{:?}", s.report());
+    assert_eq!(s.events().last_seq(), 4);
+    s.events().append(vec![event(5, 1)]).blocking_recv().unwrap().unwrap();
+    assert_eq!(seqs(&s).unwrap(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_damaged_acknowledged_block_is_reported_and_never_served() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 1..=4);
+    tamper(dir.path(), |db| {
+        let mut v = db.get(block_key(2)).unwrap().unwrap().to_vec();
+        v[20] ^= 1;
+        db.insert(block_key(2), v).unwrap();
+    });
+    let s = Store::open(dir.path(), options()).unwrap();
+    assert!(matches!(&s.report().warnings[..], [Warning::DamagedBlock { position: 2, .. }]), "{:?}", s.report());
+    assert_eq!(s.events().last_seq(), 4);
+    let e = seqs(&s).unwrap_err().to_string();
+    assert!(e.contains("events at 2"), "{e}");
+}
+
+#[test]
+fn a_segment_that_cannot_be_opened_is_set_aside_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 1..=4);
+    for broken in ["events/000001/db", "state/db"] {
+        std::fs::remove_file(dir.path().join(broken)).unwrap();
+        std::fs::create_dir(dir.path().join(broken)).unwrap();
+    }
+    let s = Store::open(dir.path(), options()).unwrap();
+    let w = &s.report().warnings;
+    assert!(matches!(&w[0], Warning::Quarantined { name, to, .. } if name == "events/000001" && to.exists()), "{w:?}");
+    assert!(matches!(&w[1], Warning::TailLost { found: 0, acknowledged: 4, .. }), "{w:?}");
+    assert!(
+        matches!(&w[2], Warning::Quarantined { name, to, .. } if name == "state" && to.with_extension("reason").exists())
+    );
+    s.events().append(vec![event(5, 1)]).blocking_recv().unwrap().unwrap();
+    assert_eq!(seqs(&s).unwrap(), [5]);
+}
+
+#[test]
+fn a_full_queue_refuses_and_a_closed_store_says_so() {
+    use understudy_actors::ports::StoreError;
+    let dir = tempfile::tempdir().unwrap();
+    let s = Store::open(dir.path(), StoreOptions { queue_records: 10, ..options() }).unwrap();
+    let log = s.outcomes();
+    let commits: Vec<_> = (0..200).map(|i| log.append((0..10).map(|j| outcome(i * 10 + j)).collect())).collect();
+    let results: Vec<_> = commits.into_iter().map(|c| c.blocking_recv().unwrap()).collect();
+    assert!(results.contains(&Err(StoreError::Full)));
+    let kept = results.iter().filter(|r| r.is_ok()).count() as u64 * 10;
+    assert_eq!((s.stats().outcomes.records, s.stats().outcomes.queued), (kept, 0));
+    s.close();
+    assert_eq!(log.append(vec![outcome(1)]).blocking_recv().unwrap(), Err(StoreError::Closed));
+    assert_eq!(s.features().layout(), Err(StoreError::Closed));
+    assert_eq!(seqs(&s), Err(StoreError::Closed));
+}
+
+#[test]
+fn retention_deletes_whole_segments_and_reading_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = Store::open(dir.path(), StoreOptions { segment_bytes: 1, ..options() }).unwrap();
+    for seq in 1..=4 {
+        s.events().append(vec![event(seq, 10)]).blocking_recv().unwrap().unwrap();
+    }
+    let before = seqs(&s).unwrap();
+    let dropped = s.drop_oldest(LogName::Events, 0).unwrap();
+    assert!(!dropped.is_empty() && !dir.path().join("events/000001").exists());
+    let after = seqs(&s).unwrap();
+    assert_eq!((before, after.last()), (vec![1, 2, 3, 4], Some(&4)));
+    assert!(after.len() < 4);
+}
+
+/// `cargo test --release storage::tests::throughput -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn throughput() {
+    for durability in [Durability::Process, Durability::Power] {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let s = Store::open(dir.path(), StoreOptions { durability, ..options() }).unwrap();
+        let blocks: Vec<Vec<_>> = (0..200u64).map(|b| (1..=500).map(|i| event(b * 500 + i, 60)).collect()).collect();
+        let started = std::time::Instant::now();
+        for b in blocks {
+            s.events().append(b).blocking_recv().unwrap().unwrap();
+        }
+        let t = started.elapsed();
+        let started = std::time::Instant::now();
+        let n = seqs(&s).unwrap().len();
+        println!(
+            "{durability:?}: {:.0} events/s appended, {:.0} events/s scanned, {:?}",
+            n as f64 / t.as_secs_f64(),
+            n as f64 / started.elapsed().as_secs_f64(),
+            s.stats().events
+        );
+    }
+}
