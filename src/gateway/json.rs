@@ -1,7 +1,7 @@
 //! Strict JSON: bounded depth and size, no duplicate keys, errors with a position.
 
 use super::error::Fault;
-pub use super::shapes::{Entities, Id, Object, Scalars, checked_id, present};
+pub use super::shapes::{Entities, Id, Object, Scalars, Whole, checked_id, present};
 use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
@@ -209,6 +209,7 @@ mod tests {
         for bad in ["{\"k\":\"\"}", "{\"k\":1.5}", "{\"k\":true}", "{\"k\":[]}", "{\"k\":1,\"k\":1}", long.as_str()] {
             assert!(parse::<Entities>(bad.as_bytes()).is_err(), "{bad}");
         }
+        assert_eq!(parse::<Entities>(b"{\"k\":436.0}").unwrap().0["k"].as_deref(), Some("436"));
         let ids = parse::<Entities>(b"{\"a\":\"UA\",\"b\":-7,\"c\":null,\"d\":18446744073709551615}").unwrap().0;
         assert_eq!(ids["a"].as_deref(), Some("UA"));
         assert_eq!(ids["b"].as_deref(), Some("-7"));

@@ -3,7 +3,7 @@
 use super::call::{Call, json};
 use super::error::Fault;
 use super::events::too_many;
-use super::json::{self as strict, Id, Object, present};
+use super::json::{self as strict, Id, Object, Whole, present};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -24,7 +24,7 @@ struct Posted {
     label: Option<bool>,
     time: Timestamp,
     #[serde(default)]
-    revision: u32,
+    revision: Whole,
 }
 
 fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<bool>, D::Error> {
@@ -55,7 +55,10 @@ impl Posted {
                 ));
             }
         };
-        Ok(OutcomeRecord { model: self.model.0, target, label: self.label, time: self.time, revision: self.revision })
+        let revision = u32::try_from(self.revision.0).map_err(|_| {
+            Fault::bad("invalid_body", format!("revision {} is larger than {}", self.revision.0, u32::MAX))
+        })?;
+        Ok(OutcomeRecord { model: self.model.0, target, label: self.label, time: self.time, revision })
     }
 }
 
@@ -157,7 +160,7 @@ mod tests {
             (ONE.replace("\"request_id\":\"SF1\",", ""), "exactly one"),
             (ONE.replace("{", "{\"prediction_id\":\"01ARZ3NDEKTSV4RRFFQ69G5FAV\","), "exactly one"),
             (ONE.replace("request_id", "prediction_id"), "ULID"),
-            (ONE.replace("{", "{\"revision\":-1,"), "u32"),
+            (ONE.replace("{", "{\"revision\":-1,"), "whole number"),
             (ONE.replace("{", "{\"extra\":1,"), "unknown field `extra`"),
             ("{\"outcomes\":[]}".into(), "at least one"),
             (format!("{{\"outcomes\":[{ONE}],\"model\":\"m\"}}"), "unknown field `model`"),

@@ -116,6 +116,9 @@ pub async fn predict(call: &Call) -> Result<HttpResponse, Fault> {
                 one(call, instance.command(&model, key, parse_us), deadline)
             });
             let results = in_order(commands).await;
+            if let Some(fault) = common(&results) {
+                return Err(fault.clone());
+            }
             Ok(json(StatusCode::OK, &many(call, &results, explain)))
         }
     }
@@ -129,6 +132,13 @@ async fn one(call: &Call, command: PredictCommand, deadline: Duration) -> Result
     }
     let left = deadline.saturating_sub(call.started.elapsed());
     Ok(cell.predict(command, left).await?)
+}
+
+/// What is wrong with the address, not with an instance, refuses the whole request.
+fn common(results: &[Result<Answer, Fault>]) -> Option<&Fault> {
+    let first = results.first()?.as_ref().err()?;
+    let addressed = first.status == StatusCode::NOT_FOUND || first.code == "no_version";
+    (addressed && results.iter().all(|r| r.as_ref().err() == Some(first))).then_some(first)
 }
 
 #[derive(Serialize)]

@@ -101,6 +101,37 @@ pub fn checked_id(id: &str) -> Result<(), String> {
     }
 }
 
+/// `7.0` is the integer 7, as in JSON Schema; exact below 2^53.
+fn whole(v: f64) -> Option<i64> {
+    (v.fract() == 0.0 && v.abs() < 9_007_199_254_740_992.0).then_some(v as i64)
+}
+
+/// A whole number from 0; `7` or `7.0`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Whole(pub u64);
+
+struct WholeVisitor;
+
+impl Visitor<'_> for WholeVisitor {
+    type Value = Whole;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number from 0")
+    }
+    fn visit_u64<E>(self, v: u64) -> Result<Whole, E> {
+        Ok(Whole(v))
+    }
+    fn visit_f64<E: de::Error>(self, v: f64) -> Result<Whole, E> {
+        let whole = whole(v).and_then(|i| u64::try_from(i).ok());
+        whole.map(Whole).ok_or_else(|| E::invalid_type(de::Unexpected::Float(v), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(WholeVisitor)
+    }
+}
+
 /// One entity id: text or an integer; null is a null key.
 struct EntityId(Option<String>);
 struct EntityIdVisitor;
@@ -118,6 +149,9 @@ impl Visitor<'_> for EntityIdVisitor {
     }
     fn visit_u64<E>(self, v: u64) -> Result<EntityId, E> {
         Ok(EntityId(Some(v.to_string())))
+    }
+    fn visit_f64<E: de::Error>(self, v: f64) -> Result<EntityId, E> {
+        whole(v).map(|i| EntityId(Some(i.to_string()))).ok_or_else(|| E::invalid_type(de::Unexpected::Float(v), &self))
     }
     fn visit_str<E: de::Error>(self, v: &str) -> Result<EntityId, E> {
         checked_id(v).map_err(E::custom)?;

@@ -3,7 +3,7 @@
 
 use super::tensor::Data;
 use crate::gateway::error::Fault;
-use crate::gateway::json::{self as strict, Object, present};
+use crate::gateway::json::{self as strict, Object, Whole, present};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -25,13 +25,13 @@ pub struct Parameters {
     #[serde(default, deserialize_with = "present")]
     pub binary_data: Option<bool>,
     #[serde(default, deserialize_with = "present")]
-    pub binary_data_size: Option<usize>,
+    pub binary_data_size: Option<Whole>,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Input {
     pub name: String,
-    pub shape: Vec<u64>,
+    pub shape: Vec<Whole>,
     pub datatype: String,
     #[serde(default, deserialize_with = "present")]
     pub parameters: Option<Object<Parameters>>,

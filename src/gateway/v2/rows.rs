@@ -3,7 +3,7 @@
 use super::request::{Infer, Input};
 use super::{datatype, tensor};
 use crate::gateway::error::Fault;
-use crate::gateway::json::Object;
+use crate::gateway::json::{Object, Whole};
 use std::collections::HashMap;
 use understudy_domain::model::{Signature, SignatureFeature};
 use understudy_domain::problem::closest;
@@ -66,8 +66,11 @@ fn wrong(input: &Input, what: String) -> Fault {
 
 fn length(input: &Input) -> Result<usize, Fault> {
     match input.shape[..] {
-        [n] | [n, 1] if n <= u64::from(u32::MAX) => Ok(n as usize),
-        _ => Err(wrong(input, format!("shape {:?}; expected [n] or [n, 1]", input.shape))),
+        [Whole(n)] | [Whole(n), Whole(1)] if n <= u64::from(u32::MAX) => Ok(n as usize),
+        _ => {
+            let shape: Vec<u64> = input.shape.iter().map(|n| n.0).collect();
+            Err(wrong(input, format!("shape {shape:?}; expected [n] or [n, 1]")))
+        }
     }
 }
 
@@ -76,7 +79,7 @@ fn column(input: &Input, n: usize, rest: &mut &[u8]) -> Result<Vec<Value>, Fault
     match (&input.data, input.parameters.as_ref().and_then(|p| p.0.binary_data_size)) {
         (Some(data), None) if data.0.len() == n => Ok(data.0.clone()),
         (Some(data), None) => Err(wrong(input, format!("{} elements in `data`; its shape says {n}", data.0.len()))),
-        (None, Some(size)) => match rest.split_at_checked(size) {
+        (None, Some(Whole(size))) => match usize::try_from(size).ok().and_then(|n| rest.split_at_checked(n)) {
             Some((own, after)) => {
                 *rest = after;
                 tensor::decode(&input.name, &input.datatype, n, own)
