@@ -65,7 +65,7 @@ impl<T: Layout> LogFiles<T> {
             }
         };
         let mut tail = None;
-        while let Some(n) = segments.numbers().last().copied() {
+        if let Some(n) = segments.numbers().last().copied() {
             match segments.get(n).and_then(|db| recover::<T>(&db, acknowledged, n, report)) {
                 Ok(t) => {
                     tail = Some((n, t));
@@ -76,7 +76,6 @@ impl<T: Layout> LogFiles<T> {
                     {
                         tail = Some((n, t));
                     }
-                    break;
                 }
                 Err(StoreError::Io(e)) if e.contains("newer version") => return Err(OpenError::Newer(e)),
                 Err(e) => {
@@ -85,7 +84,6 @@ impl<T: Layout> LogFiles<T> {
                     report.warnings.push(Warning::Quarantined { name: format!("{}/{n:06}", T::NAME), to, reason });
                     // The lost segment's number is not used again, and older ones stay readable.
                     tail = Some((segments.create_from(n + 1)?, 0));
-                    break;
                 }
             }
         }

@@ -34,7 +34,7 @@ pub fn event(seq: u64, size: usize) -> LoggedEvent {
         entities: [("carrier".into(), Some("UA".into())), ("origin".into(), None)].into(),
         properties: [("note".into(), Value::text(&noise(seq, size))), ("delay".into(), Value::Float(4.5))].into(),
     };
-    LoggedEvent { seq, ingested: Timestamp(7), late: seq % 2 == 0, event }
+    LoggedEvent { seq, ingested: Timestamp(7), late: seq.is_multiple_of(2), event }
 }
 
 pub fn prediction(millis: u64, entropy: u64, model: &str) -> PredictionRecord {
