@@ -45,9 +45,9 @@ fn tail(ctx: &Context, n: u32, model: Option<String>) -> Result {
         let of = |r: &Value, k: &str| r.get(k).map(cell).unwrap_or_default();
         let row = |r: &Value| {
             let time = of(r, "time").trim_end_matches('Z').replace('T', " ");
-            vec![of(r, "id"), time, of(r, "model"), of(r, "version"), of(r, "score"), of(r, "verdict")]
+            vec![of(r, "id"), time, of(r, "model"), of(r, "score"), of(r, "verdict")]
         };
-        let headers = ["id", "time", "model", "version", "score", "verdict"];
+        let headers = ["id", "time", "model", "score", "verdict"];
         put(&table::table(&headers, &["score"], records.iter().map(row).collect()));
     }
     server.finish()

@@ -38,7 +38,8 @@ fn windows(all: &[Value]) -> String {
             fixed(&t["p99"], 0),
         ]
     };
-    let headers = ["from", "requests", "positive", "AUC", "log loss", "ECE", "p50 us", "p99 us"];
+    // `share` is that of the positive label among the outcomes.
+    let headers = ["from", "requests", "share", "AUC", "log loss", "ECE", "p50 us", "p99 us"];
     let mut text = table::table(&headers, &headers[1..], all.iter().map(row).collect());
     if all.iter().any(|w| w["mature"] == Value::Bool(false)) {
         text.push_str("* outcomes are still coming\n");

@@ -51,7 +51,7 @@ pub fn cell(v: &serde_json::Value) -> String {
 /// A number with as many digits as help: 0.7461, 12.35, 1300.
 pub fn number(f: f64) -> String {
     let digits = match f.abs() {
-        a if a == 0.0 || a >= 1000.0 => 0,
+        a if a >= 1000.0 || f.fract() == 0.0 => 0,
         a if a >= 10.0 => 2,
         _ => 4,
     };

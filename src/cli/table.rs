@@ -1,10 +1,12 @@
 //! Tables that fit a terminal of 80 columns.
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 use serde_json::Value;
 
 /// What every terminal shows without wrapping.
 pub const WIDTH: u16 = 80;
+/// Widest first column that is never wrapped: a prediction id and some.
+const UNBROKEN: u16 = 36;
 
 /// A table with these headers. Columns named in `right` are aligned to the right.
 pub fn table(headers: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -15,6 +17,12 @@ pub fn table(headers: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String
     t.set_header(headers.iter().copied());
     for row in rows {
         t.add_row(row);
+    }
+    // Names and ids are copied from the first column: they stay in one piece where that fits.
+    if t.column_max_content_widths().first().is_some_and(|w| *w <= UNBROKEN)
+        && let Some(c) = t.column_mut(0)
+    {
+        c.set_constraint(ColumnConstraint::ContentWidth);
     }
     for (i, h) in headers.iter().enumerate() {
         if right.contains(h)
