@@ -81,9 +81,7 @@ fn word(level: Level) -> &'static str {
 
 /// `storage.dir`, relative to the project.
 fn data_dir(project: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(project.join("understudy.toml")).unwrap_or_default();
-    let settings: toml::Table = text.parse().unwrap_or_default();
-    let dir = settings.get("storage").and_then(|s| s.get("dir")).and_then(toml::Value::as_str).unwrap_or("data");
+    let dir = super::config::load(project).map_or_else(|_| "data".into(), |p| p.settings.storage.dir);
     project.join(dir)
 }
 
@@ -233,12 +231,8 @@ fn trained(all: Result<Vec<Value>>) -> Check {
 
 /// A model has a version when its directory under `models` of the data directory holds one.
 fn trained_on_disk(project: &Path, data: &Path) -> Check {
-    let files = std::fs::read_dir(project.join("models")).into_iter().flatten().flatten();
-    let text = files
-        .filter(|f| f.path().extension().is_some_and(|e| e == "toml"))
-        .filter_map(|f| std::fs::read_to_string(f.path()).ok());
-    let name = |t: String| t.parse::<toml::Table>().ok()?.get("name")?.as_str().map(str::to_string);
-    let names: Vec<String> = text.filter_map(name).collect();
+    let all = super::config::load(project).map_or_else(|_| Vec::new(), |p| p.models);
+    let names: Vec<String> = all.into_iter().map(|m| m.name).collect();
     let empty = |m: &&String| !std::fs::read_dir(data.join("models").join(m)).is_ok_and(|mut d| d.next().is_some());
     let without: Vec<String> = names.iter().filter(empty).cloned().collect();
     verdict(names.len(), &without)

@@ -84,8 +84,18 @@ const EVENTS: &str = r#"{"id":"o1","type":"order_placed","time":"2025-01-01T09:0
 "#;
 
 pub fn run(ctx: &Context, dir: &Path) -> Result {
-    let taken = std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some());
-    if taken {
+    write(dir, |path| ctx.note(&format!("wrote {}", path.display())))?;
+    if ctx.json {
+        output::json(&FILES.map(|(name, _)| dir.join(name)));
+    } else {
+        output::line(&format!("Next: understudy serve --project {}", dir.display()));
+    }
+    Ok(())
+}
+
+/// Writes the files into a directory that is empty or new; tells each path.
+pub fn write(dir: &Path, wrote: impl Fn(&Path)) -> Result {
+    if std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
         return Err(
             CliError::new(format!("{} is not empty; nothing was written", dir.display())).hint("name a new directory")
         );
@@ -95,12 +105,7 @@ pub fn run(ctx: &Context, dir: &Path) -> Result {
         let folder = path.parent().unwrap_or(dir);
         std::fs::create_dir_all(folder).map_err(at_path(folder, "make"))?;
         std::fs::write(&path, text).map_err(at_path(&path, "write"))?;
-        ctx.note(&format!("wrote {}", path.display()));
-    }
-    if ctx.json {
-        output::json(&FILES.map(|(name, _)| dir.join(name)));
-    } else {
-        output::line(&format!("Next: understudy serve --project {}", dir.display()));
+        wrote(&path);
     }
     Ok(())
 }

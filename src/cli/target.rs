@@ -5,6 +5,8 @@ use super::client::Client;
 use super::error::{CliError, Result};
 use super::host::{Host, Overrides, Running};
 use super::output;
+use crate::config::Project;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// What every command knows.
@@ -87,16 +89,13 @@ pub fn known_project(dir: &Path) -> Result {
 
 /// Where the project's server listens, by its settings. A wildcard address is reached on loopback.
 pub fn configured_url(project: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(project.join("understudy.toml")).ok()?;
-    let settings: toml::Table = text.parse().ok()?;
-    let server = settings.get("server").and_then(toml::Value::as_table);
-    let of = |key: &str| server.and_then(|s| s.get(key));
-    let host = match of("host").or_else(|| of("address")).and_then(toml::Value::as_str) {
-        None | Some("0.0.0.0" | "::" | "[::]") => "127.0.0.1",
-        Some(h) => h,
+    let server = Project::load(project, &[]).ok()?.settings.server;
+    let host = match server.bind {
+        IpAddr::V4(a) if a.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(a) if a.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        other => other,
     };
-    let port = of("port").and_then(toml::Value::as_integer).unwrap_or(8080);
-    (port != 0).then(|| format!("http://{host}:{port}"))
+    (server.port != 0).then(|| format!("http://{}", SocketAddr::new(host, server.port)))
 }
 
 #[cfg(test)]
@@ -111,8 +110,8 @@ mod tests {
             configured_url(dir.path())
         };
         assert_eq!(url("").as_deref(), Some("http://127.0.0.1:8080"));
-        assert_eq!(url("[server]\nhost = \"0.0.0.0\"\nport = 9000").as_deref(), Some("http://127.0.0.1:9000"));
-        assert_eq!(url("[server]\nhost = \"10.0.0.7\"").as_deref(), Some("http://10.0.0.7:8080"));
+        assert_eq!(url("[server]\nbind = \"0.0.0.0\"\nport = 9000").as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!(url("[server]\nbind = \"10.0.0.7\"").as_deref(), Some("http://10.0.0.7:8080"));
         assert_eq!(url("[server]\nport = 0"), None);
         assert_eq!(url("not toml"), None);
     }

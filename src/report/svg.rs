@@ -108,9 +108,13 @@ fn grid(h: &mut String, axis: &Axis, x: &[String]) {
     }
     let every = x.len().div_ceil(X_LABELS).max(1);
     for (i, label) in x.iter().enumerate().step_by(every) {
-        let anchor = if i == 0 { "start" } else { "middle" };
+        let anchor = match i {
+            0 => "start",
+            i if i + 1 == x.len() => "end",
+            _ => "middle",
+        };
         // A label at the far end would leave the picture.
-        if i > 0 && at(i, x.len()) > WIDTH - 30.0 {
+        if i > 0 && i + 1 < x.len() && at(i, x.len()) > WIDTH - 30.0 {
             continue;
         }
         let text = if i == 0 { label.as_str() } else { label.rsplit('-').next().unwrap_or(label) };

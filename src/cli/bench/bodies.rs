@@ -9,7 +9,6 @@ use crate::cli::target::Context;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
-use understudy_domain::project::ModelSpec;
 
 pub const EVENTS_PER_REQUEST: usize = 100;
 /// Different predictions that are asked in turn.
@@ -34,9 +33,7 @@ pub fn predictions(ctx: &Context, client: &Client, model: &str) -> Result<Vec<Va
 }
 
 fn recorded(project: &Path, model: &str) -> Result<Vec<Value>> {
-    let files = std::fs::read_dir(project.join("models")).into_iter().flatten().flatten();
-    let texts = files.filter_map(|f| std::fs::read_to_string(f.path()).ok());
-    let spec = texts.filter_map(|t| toml::from_str::<ModelSpec>(&t).ok()).find(|s| s.name == model);
+    let spec = crate::cli::config::load(project)?.models.into_iter().find(|s| s.name == model);
     let Some(kind) = spec.and_then(|s| s.request).map(|r| r.event) else { return Ok(Vec::new()) };
     let mut bodies = Vec::new();
     for line in source::recording(project)? {

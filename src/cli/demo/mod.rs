@@ -260,8 +260,13 @@ fn describe(project: &Path, args: &DemoArgs, run: &Run, reference: &[Reference])
         tables: vec![
             report::Table {
                 title: "Whole run".into(),
-                note: "Over all requests with an outcome. Reference: an independent implementation on the same rows."
-                    .into(),
+                note: match reference {
+                    [] => "Over all requests with an outcome.".into(),
+                    _ => {
+                        "Over all requests with an outcome. Reference: an independent implementation on the same rows."
+                            .into()
+                    }
+                },
                 headers: totals::HEADERS.map(str::to_string).to_vec(),
                 rows: totals::rows(&run.totals, &run.algorithms, reference),
             },
@@ -273,8 +278,8 @@ fn describe(project: &Path, args: &DemoArgs, run: &Run, reference: &[Reference])
             plot("Log loss", "nats", series(|f| f.log_loss)),
             plot("Calibration error", "ECE", series(|f| f.ece)),
             plot("Positive share and mean score", "share", {
-                let mut s = one("observed", first(|f| f.positive_share));
-                s.extend(series(|f| f.mean_score));
+                let mut s = series(|f| f.mean_score);
+                s.extend(one("observed", first(|f| f.positive_share)));
                 s
             }),
             plot("Traffic", "requests per week", one("requests", first(|f| Some(f.requests as f64)))),
