@@ -17,7 +17,10 @@ pub fn rows(infer: &Infer, raw: &[u8], signature: &Signature, max_rows: usize) -
         let names = || signature.features.iter().map(|f| f.name.as_str());
         if !names().any(|n| n == input.name) {
             let hint = closest(&input.name, names()).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-            return Err(Fault::bad("unknown_input", format!("input `{}` is not one of the model{hint}", input.name)));
+            return Err(Fault::unprocessable(
+                "unknown_input",
+                format!("input `{}` is not one of the model{hint}", input.name),
+            ));
         }
         let n = length(input)?;
         if n > max_rows {
@@ -33,13 +36,16 @@ pub fn rows(infer: &Infer, raw: &[u8], signature: &Signature, max_rows: usize) -
         }
     }
     if !rest.is_empty() {
-        return Err(Fault::bad("invalid_tensor", format!("{} bytes after the last binary input", rest.len())));
+        return Err(Fault::unprocessable(
+            "invalid_tensor",
+            format!("{} bytes after the last binary input", rest.len()),
+        ));
     }
     let mut ordered = Vec::with_capacity(signature.features.len());
     for feature in &signature.features {
         let column = columns.remove(feature.name.as_str()).ok_or_else(|| {
             let kind = datatype(feature.kind);
-            Fault::bad(
+            Fault::unprocessable(
                 "missing_input",
                 format!("input `{}` ({kind}) is missing; every feature needs one", feature.name),
             )
@@ -55,13 +61,16 @@ pub fn rows(infer: &Infer, raw: &[u8], signature: &Signature, max_rows: usize) -
         rows.push(row);
     }
     match rows.is_empty() {
-        true => Err(Fault::bad("invalid_tensor", "no rows; expected tensors of shape [n] or [n, 1], n at least 1")),
+        true => Err(Fault::unprocessable(
+            "invalid_tensor",
+            "no rows; expected tensors of shape [n] or [n, 1], n at least 1",
+        )),
         false => Ok(rows),
     }
 }
 
 fn wrong(input: &Input, what: String) -> Fault {
-    Fault::bad("invalid_tensor", format!("input `{}`: {what}", input.name))
+    Fault::unprocessable("invalid_tensor", format!("input `{}`: {what}", input.name))
 }
 
 fn length(input: &Input) -> Result<usize, Fault> {
@@ -113,6 +122,6 @@ fn fit(value: Value, feature: &SignatureFeature, row: usize) -> Result<Value, Fa
     };
     fitted.ok_or_else(|| {
         let detail = format!("input `{}`, row {row}: {value} is not a {}", feature.name, datatype(feature.kind));
-        Fault::bad("invalid_tensor", detail)
+        Fault::unprocessable("invalid_tensor", detail)
     })
 }

@@ -80,14 +80,14 @@ pub fn width(datatype: &str) -> Result<Option<usize>, Fault> {
         "BYTES" => return Ok(None),
         other => {
             let detail = format!("datatype `{other}`: expected BOOL, INT8..INT64, UINT8..UINT64, FP32, FP64 or BYTES");
-            return Err(Fault::bad("invalid_tensor", detail));
+            return Err(Fault::unprocessable("invalid_tensor", detail));
         }
     }))
 }
 
 /// Decodes a raw tensor of `count` elements that must use up all of `raw`.
 pub fn decode(name: &str, datatype: &str, count: usize, raw: &[u8]) -> Result<Vec<Value>, Fault> {
-    let wrong = |what: String| Fault::bad("invalid_tensor", format!("input `{name}`: {what}"));
+    let wrong = |what: String| Fault::unprocessable("invalid_tensor", format!("input `{name}`: {what}"));
     let Some(width) = width(datatype)? else { return texts(count, raw).map_err(wrong) };
     if count.checked_mul(width) != Some(raw.len()) {
         return Err(wrong(format!("{} bytes; expected {count} {datatype} of {width} bytes each", raw.len())));

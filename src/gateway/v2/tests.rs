@@ -122,7 +122,7 @@ fn hostile_tensors() {
     ];
     for (datatype, count, raw, said) in table {
         let e = tensor::decode("x", datatype, *count, raw).unwrap_err();
-        assert!(e.status == 400 && e.detail.contains(said), "{datatype}: {}", e.detail);
+        assert!(e.status == 422 && e.detail.contains(said), "{datatype}: {}", e.detail);
     }
 }
 
@@ -154,8 +154,10 @@ fn refused_requests() {
     ];
     for (body, header, said) in table {
         let parsed = request::parse(body.as_bytes(), header.as_deref());
+        // 400: not the protocol; 422: not what this model takes.
+        let status = if parsed.is_ok() { 422 } else { 400 };
         let e = parsed.and_then(|(infer, raw)| rows::rows(&infer, raw, &signature(), 10)).unwrap_err();
-        assert!(e.status == 400 && e.detail.contains(said), "{body}: {}", e.detail);
+        assert!(e.status == status && e.detail.contains(said), "{body}: {}", e.detail);
     }
     let (infer, raw) = request::parse(JSON_BODY.as_bytes(), None).unwrap();
     assert_eq!(rows::rows(&infer, raw, &signature(), 1).unwrap_err().status, 413);
