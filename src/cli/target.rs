@@ -68,6 +68,11 @@ impl Context {
 }
 
 impl Server {
+    /// True when it runs inside this process.
+    pub fn is_own(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Ends a server of our own; whoever runs another one keeps it.
     pub fn finish(self) -> Result {
         match self.running {

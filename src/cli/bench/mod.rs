@@ -94,7 +94,7 @@ fn measure(
         bare.add(|| turn(floor.address, time / turns));
     }
     drop(floor);
-    let in_process = ctx.url.is_none();
+    let in_process = server.is_own();
     let result = report(what, args, &ours, &bare, in_process, split);
     if ctx.json {
         json(&result);

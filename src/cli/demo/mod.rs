@@ -42,6 +42,8 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Result {
     let dates = dates(&project)?;
     let scratch = if args.data.is_none() { Some(Scratch::new()?) } else { None };
     let data = args.data.clone().or_else(|| scratch.as_ref().map(|s| s.0.clone())).unwrap_or_default();
+    // `storage.dir` is relative to the project, the argument to the current directory.
+    let data = std::path::absolute(&data).map_err(at_path(&data, "find"))?;
     fresh(&data)?;
     let lines = source::recording(&project)?;
     let server = ctx.start(&project, stream_overrides(&data))?;
