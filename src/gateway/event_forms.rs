@@ -142,7 +142,7 @@ pub fn parse(content_type: &str, headers: &HeaderMap, body: &[u8]) -> Result<Rea
 }
 
 fn whole(line: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
+    line.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
 }
 
 #[cfg(test)]
