@@ -18,24 +18,24 @@ use std::sync::Arc;
 pub const PARKED_FOR: Span = Span::days(1);
 
 /// What the joiner needs of a prediction.
-#[derive(Clone, Copy, Debug)]
-pub struct PredictionRef<'a> {
-    pub model: &'a str,
-    pub version: &'a str,
+#[derive(Clone, Debug, PartialEq)]
+pub struct PredictionRef {
+    pub model: String,
+    pub version: String,
     pub id: PredictionId,
-    pub request_id: Option<&'a str>,
+    pub request_id: Option<String>,
     /// Event time of the request.
     pub time: Timestamp,
     pub score: f64,
 }
 
-impl<'a> From<&'a PredictionRecord> for PredictionRef<'a> {
-    fn from(r: &'a PredictionRecord) -> Self {
+impl From<&PredictionRecord> for PredictionRef {
+    fn from(r: &PredictionRecord) -> Self {
         PredictionRef {
-            model: &r.model,
-            version: &r.version,
+            model: r.model.clone(),
+            version: r.version.clone(),
             id: r.id,
-            request_id: r.request_id.as_deref(),
+            request_id: r.request_id.clone(),
             time: r.time,
             score: r.score,
         }
@@ -108,10 +108,12 @@ impl Joiner {
     /// `max_pending` bounds, for each model, the predictions remembered and likewise the outcomes
     /// parked. A prediction takes some 200 bytes and is remembered for twice `expires_after`: first
     /// so that duplicates and revisions are recognised, then so that late outcomes are.
-    pub fn new(specs: &BTreeMap<String, OutcomeSpec>, max_pending: usize) -> Self {
-        let books =
-            specs.iter().map(|(m, s)| (m.clone(), Book::new(m, s.expires_after, max_pending.max(1)))).collect();
-        Joiner { books }
+    pub fn new(specs: BTreeMap<String, OutcomeSpec>, max_pending: usize) -> Self {
+        let book = |(m, s): (String, OutcomeSpec)| {
+            let book = Book::new(&m, s.expires_after, max_pending.max(1));
+            (m, book)
+        };
+        Joiner { books: specs.into_iter().map(book).collect() }
     }
 
     /// Whether outcomes of this model are joined.
@@ -122,8 +124,8 @@ impl Joiner {
     /// Takes note of a prediction; an outcome parked for it joins at once. A prediction seen before
     /// or of a model without outcomes changes nothing. Of several predictions with one request id
     /// the outcome joins the newest.
-    pub fn on_prediction(&mut self, p: &PredictionRef<'_>, now: Timestamp) -> Option<Joined> {
-        self.books.get_mut(p.model)?.on_prediction(p, p.request_id.map(request_hash), now)
+    pub fn on_prediction(&mut self, p: &PredictionRef, now: Timestamp) -> Option<Joined> {
+        self.books.get_mut(&p.model)?.on_prediction(p, p.request_id.as_deref().map(request_hash), now)
     }
 
     /// Takes an outcome. The same value again is `Duplicate`; a different value is `Conflict` unless

@@ -59,8 +59,13 @@ pub struct Range {
 impl RouteTable {
     /// A table of one model whose version gets everything.
     pub fn single(model: &str, version: &str) -> Self {
-        let route = ModelRoute::single(model, version);
-        RouteTable { epoch: 1, models: BTreeMap::from([(model.to_string(), route)]) }
+        Self::champions(1, [(model.to_string(), version.to_string())])
+    }
+
+    /// Each model's champion gets everything; the model's name is the salt.
+    pub fn champions(epoch: u64, champions: impl IntoIterator<Item = (String, String)>) -> Self {
+        let models = champions.into_iter().map(|(m, v)| (m.clone(), ModelRoute::single(&m, &v))).collect();
+        RouteTable { epoch, models }
     }
 
     /// A table of one model with shares; see [`ModelRoute::weighted`].

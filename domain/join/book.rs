@@ -72,14 +72,14 @@ impl Book {
 
     pub(super) fn on_prediction(
         &mut self,
-        p: &PredictionRef<'_>,
+        p: &PredictionRef,
         request: Option<u128>,
         now: Timestamp,
     ) -> Option<Joined> {
         if self.entries.contains_key(&p.id) {
             return None;
         }
-        let version = self.version(p.version);
+        let version = self.version(&p.version);
         let entry = Entry { time: p.time, score: p.score, request, version, state: State::Pending };
         self.entries.insert(p.id, entry);
         self.living.insert((p.time, p.id));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 fn joiner(max: usize) -> Joiner {
     let spec = serde_json::from_value(serde_json::json!({"matures_after": "1d", "expires_after": "7d"})).unwrap();
-    Joiner::new(&BTreeMap::from([("m".to_string(), spec)]), max)
+    Joiner::new(BTreeMap::from([("m".to_string(), spec)]), max)
 }
 
 fn at(hours: i64) -> Timestamp {
@@ -16,12 +16,11 @@ fn id(n: u8, t: Timestamp) -> PredictionId {
 }
 
 fn predict(j: &mut Joiner, n: u8, t: Timestamp, now: Timestamp) -> Option<Joined> {
-    let request = format!("r{n}");
     let p = PredictionRef {
-        model: "m",
-        version: "v1",
+        model: "m".into(),
+        version: "v1".into(),
         id: id(n, t),
-        request_id: Some(&request),
+        request_id: Some(format!("r{n}")),
         time: t,
         score: f64::from(n) / 10.0,
     };
