@@ -46,11 +46,18 @@ impl From<&PredictionRecord> for PredictionRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "change")]
 pub enum Change {
-    Matured { label: bool },
+    Matured {
+        label: bool,
+    },
     /// A later revision; `from` is `None` where the prediction had been voided.
-    Amended { from: Option<bool>, to: bool },
+    Amended {
+        from: Option<bool>,
+        to: bool,
+    },
     /// There is no outcome; `was` is the label that had been joined.
-    Voided { was: Option<bool> },
+    Voided {
+        was: Option<bool>,
+    },
 }
 
 /// A prediction whose outcome changed.

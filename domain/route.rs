@@ -70,7 +70,8 @@ impl RouteTable {
 
     /// A table of one model with shares; see [`ModelRoute::weighted`].
     pub fn weighted(model: &str, salt: &str, shares: &[(&str, u32)], known: &[&str]) -> Result<Self, String> {
-        let route = ModelRoute::weighted(salt, shares, known).map_err(|e| format!("routes of `{model}`: {e}"))?;
+        let route =
+            ModelRoute::weighted(salt, shares, known).map_err(|e| format!("routes of `{model}`: {e}"))?;
         Ok(RouteTable { epoch: 1, models: BTreeMap::from([(model.to_string(), route)]) })
     }
 
@@ -112,11 +113,8 @@ impl ModelRoute {
     pub fn reweighted(&self, shares: &[(&str, u32)], known: &[&str]) -> Result<Self, String> {
         check(shares, known)?;
         let mut wanted: Vec<usize> = shares.iter().map(|(_, share)| *share as usize).collect();
-        let new_index: Vec<usize> = self
-            .versions
-            .iter()
-            .map(|old| shares.iter().position(|(v, _)| v == old).unwrap_or(0))
-            .collect();
+        let new_index: Vec<usize> =
+            self.versions.iter().map(|old| shares.iter().position(|(v, _)| v == old).unwrap_or(0)).collect();
         let mut slots = vec![0u16; SLOTS];
         for (slot, old) in slots.iter_mut().zip(&self.slots) {
             let i = new_index[usize::from(*old)];
@@ -200,8 +198,12 @@ impl TryFrom<Runs> for ModelRoute {
         let mut slots = Vec::with_capacity(SLOTS);
         for range in &r.ranges {
             let i = r.versions.iter().position(|v| *v == range.version);
-            let i = i.ok_or_else(|| format!("range of `{}`, which is not among the versions", range.version))?;
-            if usize::from(range.from) != slots.len() || range.until <= range.from || usize::from(range.until) > SLOTS {
+            let i =
+                i.ok_or_else(|| format!("range of `{}`, which is not among the versions", range.version))?;
+            if usize::from(range.from) != slots.len()
+                || range.until <= range.from
+                || usize::from(range.until) > SLOTS
+            {
                 return Err(format!(
                     "range {}..{} does not continue at slot {}; ranges follow each other from 0 to {SLOTS}",
                     range.from,

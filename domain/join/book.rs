@@ -133,7 +133,9 @@ impl Book {
     }
 
     pub(super) fn tick(&mut self, now: Timestamp, expired: &mut Vec<Expiry>) {
-        while let Some((time, id)) = self.living.first().copied().filter(|(t, _)| *t + self.expires_after <= now) {
+        while let Some((time, id)) =
+            self.living.first().copied().filter(|(t, _)| *t + self.expires_after <= now)
+        {
             self.living.remove(&(time, id));
             self.past.insert((time, id));
             if let Some(e) = self.entries.get_mut(&id)
@@ -151,7 +153,9 @@ impl Book {
             self.past.remove(&old);
             self.drop_entry(old.1);
         }
-        while let Some((since, key)) = self.parked_since.first().copied().filter(|(t, _)| *t + PARKED_FOR <= now) {
+        while let Some((since, key)) =
+            self.parked_since.first().copied().filter(|(t, _)| *t + PARKED_FOR <= now)
+        {
             self.parked_since.remove(&(since, key));
             self.parked.remove(&key);
             self.counts.parked -= 1;

@@ -46,19 +46,27 @@ fn all(m: &Monitor) -> MonitorReport {
 fn counts_a_window() {
     let mut m = monitor(10);
     m.on_served(&record(at(0), 0.31, Verdict::Valid));
-    let finding =
-        Finding { rule: "rule.a".into(), feature: None, value: Value::Null, expected: "b".into(), policy: Policy::Reject };
+    let finding = Finding {
+        rule: "rule.a".into(),
+        feature: None,
+        value: Value::Null,
+        expected: "b".into(),
+        policy: Policy::Reject,
+    };
     m.on_served(&PredictionRecord { findings: vec![finding], ..record(at(0), 0.0, Verdict::Rejected) });
     m.on_error(at(0), "overloaded");
     m.on_expired(at(0));
     m.on_served(&record(at(2), 0.9, Verdict::Valid));
     let r = all(&m);
-    assert_eq!(r.windows.iter().map(|w| (w.start, w.end, w.mature)).collect::<Vec<_>>(), [
-        (at(0), at(1), true),
-        (at(2), at(3), false)
-    ]);
+    assert_eq!(
+        r.windows.iter().map(|w| (w.start, w.end, w.mature)).collect::<Vec<_>>(),
+        [(at(0), at(1), true), (at(2), at(3), false)]
+    );
     let w = &r.windows[0];
-    assert_eq!((w.requests, w.errors["overloaded"], w.verdicts["rejected"], w.findings["rule.a"]), (3, 1, 1, 1));
+    assert_eq!(
+        (w.requests, w.errors["overloaded"], w.verdicts["rejected"], w.findings["rule.a"]),
+        (3, 1, 1, 1)
+    );
     assert_eq!((w.nulls[0].nulls, w.nulls[0].share, w.nulls[1].nulls), (2, 1.0, 0));
     assert_eq!((w.scores.n, w.scores.histogram[6], w.versions["v1"], w.labels["late"]), (1, 1, 1, 1));
     assert!((w.scores.mean - 0.31).abs() < 1e-9 && (w.rate_per_s - 3.0 / 3600.0).abs() < 1e-12);

@@ -5,7 +5,9 @@ const KNOWN: [&str; 4] = ["a", "b", "c", "d"];
 
 #[test]
 fn vectors_hold() {
-    for (salt, unit, expected) in [("delay", "UA", 9008u16), ("delay", "", 4588), ("", "user-1", 5843), ("exp-2", "Zürich", 9575)] {
+    for (salt, unit, expected) in
+        [("delay", "UA", 9008u16), ("delay", "", 4588), ("", "user-1", 5843), ("exp-2", "Zürich", 9575)]
+    {
         assert_eq!(slot(salt, unit), expected, "{salt} {unit}");
     }
 }
@@ -27,7 +29,10 @@ fn refuses_what_cannot_be_routed() {
 fn the_baseline_gets_the_rest() {
     let r = ModelRoute::weighted("s", &[("a", 0), ("b", 500), ("c", 1_000)], &KNOWN).unwrap();
     assert_eq!(r.shares(), [("a", 8_500), ("b", 500), ("c", 1_000)]);
-    assert_eq!(r.ranges().iter().map(|r| (r.from, r.until)).collect::<Vec<_>>(), [(0, 500), (500, 1_500), (1_500, 10_000)]);
+    assert_eq!(
+        r.ranges().iter().map(|r| (r.from, r.until)).collect::<Vec<_>>(),
+        [(0, 500), (500, 1_500), (1_500, 10_000)]
+    );
 }
 
 #[test]
