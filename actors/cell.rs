@@ -1,76 +1,141 @@
-//! The handle that one HTTP worker has on the system.
+//! The request path of one HTTP worker: the handle that its gateway has on the system.
+//!
+//! A cell runs its own router and model instances, so that the messages of a request stay on its thread;
+//! entity features are read from the shards' published tables, and only the log is on another thread.
+
+mod admin;
+mod predict;
+mod replay;
 
 use crate::api::*;
-use std::time::Duration;
-use understudy_domain::entity::EntityIds;
+use crate::deps::Deps;
+use crate::event_logger::{IngestEvents, LogFailed};
+use crate::guard::Vitals;
+use crate::prediction_logger::PostOutcomes;
+use crate::router::Router;
+use crate::system::System;
+use actix::prelude::*;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::oneshot;
 use understudy_domain::event::{Event, IngestOutcome};
-use understudy_domain::monitor::MonitorReport;
-use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecord};
-use understudy_domain::project::RuleFile;
-use understudy_domain::time::Timestamp;
+use understudy_domain::prediction::{OutcomeRecord, PredictionRecord};
 
 /// Cheap to clone; not `Send`: each worker thread makes its own.
 #[derive(Clone)]
-pub struct Cell {}
+pub struct Cell {
+    system: Arc<System>,
+    router: Addr<Router>,
+    /// Model names as the messages carry them.
+    names: Rc<Vec<Arc<str>>>,
+}
+
+/// The answer kept for a repeated request id, with the fingerprint of what was asked.
+#[derive(Clone)]
+pub struct StoredAnswer {
+    pub(crate) asked: u64,
+    /// `None` while the first request with this id is in flight.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// One of the requests in flight; gives its place back when dropped.
+struct Permit(Arc<System>);
+
+impl Permit {
+    fn take(system: &Arc<System>, n: u64) -> Result<Permit, Refusal> {
+        let in_flight = &system.deps.counters.in_flight;
+        if in_flight.fetch_add(1, Relaxed) >= n {
+            in_flight.fetch_sub(1, Relaxed);
+            return Err(Refusal::Overloaded { retry_after_ms: 1000 });
+        }
+        Ok(Permit(system.clone()))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.deps.counters.in_flight.fetch_sub(1, Relaxed);
+    }
+}
 
 impl Cell {
-    pub async fn predict(&self, _command: PredictCommand, _deadline: Duration) -> Result<Answer, Refusal> {
-        unimplemented!()
+    /// Starts this worker's router on the current arbiter.
+    pub fn new(system: Arc<System>) -> Cell {
+        let vitals = Vitals::new("router");
+        system.register(vitals.clone());
+        let router = Router::new(system.deps.clone(), vitals, system.pool.clone());
+        let names = system.deps.catalog.models.keys().map(|m| Arc::from(m.as_str())).collect();
+        Cell { router: Supervisor::start(move |_| router), names: Rc::new(names), system }
     }
-    /// One result per event, in order; resolves when the accepted ones are durable.
-    pub async fn ingest(&self, _events: Vec<Event>) -> Result<Vec<IngestOutcome>, Refusal> {
-        unimplemented!()
+
+    fn deps(&self) -> &Deps {
+        &self.system.deps
     }
-    pub async fn replay(&self, _lines: Vec<Event>) -> Result<Vec<ReplayedLine>, Refusal> {
-        unimplemented!()
+
+    fn name(&self, model: &str) -> Result<Arc<str>, Refusal> {
+        self.names.iter().find(|n| ***n == *model).cloned().ok_or_else(|| Refusal::NotFound {
+            code: "unknown_model",
+            detail: format!(
+                "no model is named `{model}`; there are: {}",
+                self.names.iter().map(|n| &**n).collect::<Vec<_>>().join(", ")
+            ),
+        })
     }
-    pub async fn outcomes(&self, _outcomes: Vec<OutcomeRecord>) -> Result<Vec<OutcomeResult>, Refusal> {
-        unimplemented!()
+
+    fn permit(&self) -> Result<Permit, Refusal> {
+        Permit::take(&self.system, self.deps().settings.max_in_flight)
     }
-    pub async fn explain(&self, _feature: &str, _ids: &EntityIds, _time: Option<Timestamp>) -> Result<FeatureExplanation, Refusal> {
-        unimplemented!()
+
+    /// One result per event, in order; resolves when the accepted ones are durable and can be read.
+    pub async fn ingest(&self, events: Vec<Event>) -> Result<Vec<IngestOutcome>, Refusal> {
+        let _permit = self.permit()?;
+        let taken = self.system.events.send(IngestEvents { events, hold: false }).await.map_err(mailbox)??;
+        if let Some(commit) = taken.commit {
+            self.committed(commit).await?;
+        }
+        Ok(taken.outcomes)
     }
-    pub async fn monitor(&self, _model: &str, _from: Option<Timestamp>, _until: Option<Timestamp>) -> Result<MonitorReport, Refusal> {
-        unimplemented!()
+
+    /// Waits for durability; a log that cannot be written takes the folded state back.
+    async fn committed(&self, commit: crate::ports::Commit) -> Result<(), Refusal> {
+        let result = commit.await.unwrap_or(Err(crate::ports::StoreError::Closed));
+        result.map_err(|e| {
+            tracing::error!(%e, "the event log could not be written; nothing was acknowledged");
+            self.system.events.do_send(LogFailed);
+            crate::prediction_logger::unavailable(e)
+        })
     }
-    pub async fn train(&self, _model: &str) -> Result<JobStatus, Refusal> {
-        unimplemented!()
+
+    pub async fn outcomes(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<OutcomeResult>, Refusal> {
+        let _permit = self.permit()?;
+        let (done, results) = oneshot::channel();
+        self.system.logger.do_send(PostOutcomes { outcomes, derived: false, done });
+        results.await.map_err(|_| Refusal::Internal { detail: "the prediction logger is being restarted; send again".into() })?
     }
-    pub fn jobs(&self) -> Vec<JobStatus> {
-        unimplemented!()
-    }
-    pub fn models(&self) -> Vec<ModelStatus> {
-        unimplemented!()
-    }
-    /// Signature and labels of the served version; loads it if needed.
-    pub async fn signature(&self, _model: &str, _version: Option<&str>) -> Result<std::sync::Arc<understudy_domain::model::Signature>, Refusal> {
-        unimplemented!()
-    }
-    /// A logged prediction and the outcomes known of it.
-    pub async fn prediction(&self, _id: PredictionId) -> Result<(PredictionRecord, Vec<OutcomeRecord>), Refusal> {
-        unimplemented!()
-    }
-    /// Up to `limit` logged predictions: in order of id after `after`, or the newest first without it.
-    pub async fn predictions(&self, _model: Option<String>, _after: Option<PredictionId>, _limit: usize) -> Result<Vec<PredictionRecord>, Refusal> {
-        unimplemented!()
-    }
-    /// JSON report per rule: what the given rules would have done to up to `limit` logged predictions.
-    pub async fn try_rules(&self, _model: &str, _rules: RuleFile, _limit: usize) -> Result<serde_json::Value, Refusal> {
-        unimplemented!()
-    }
-    /// Definitions of all features, as JSON.
-    pub fn features(&self) -> serde_json::Value {
-        unimplemented!()
-    }
-    pub fn health(&self) -> Vec<ActorHealth> {
-        unimplemented!()
-    }
-    /// Clock, durability, logs, memory, counts: for `/v1/system` and `doctor`.
-    pub fn describe(&self) -> serde_json::Value {
-        unimplemented!()
-    }
+
     /// True while a recorded stream is the clock.
     pub fn clock_is_stream(&self) -> bool {
-        unimplemented!()
+        self.deps().clock.is_stream()
     }
+
+    /// Every actor is up and has recovered its state.
+    pub fn ready(&self) -> bool {
+        self.system.ready()
+    }
+
+    /// The record as it went to the log: for tests and the gateway's own use.
+    pub(crate) fn log(&self, record: Arc<PredictionRecord>, durable: Option<oneshot::Sender<Result<(), crate::ports::StoreError>>>) -> bool {
+        if self.system.queued.fetch_add(1, Relaxed) >= self.deps().settings.log_queue {
+            self.system.queued.fetch_sub(1, Relaxed);
+            self.deps().counters.dropped();
+            return false;
+        }
+        self.system.logger.do_send(crate::prediction_logger::LogPrediction { record, durable });
+        true
+    }
+}
+
+fn mailbox(e: MailboxError) -> Refusal {
+    Refusal::Internal { detail: format!("the actor is being restarted ({e}); try again") }
 }

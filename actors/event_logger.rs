@@ -38,6 +38,13 @@ pub struct Ingested {
 #[rtype(result = "Result<Option<Commit>, Refusal>")]
 pub struct CommitHeld;
 
+/// Which of these ids are in the log?
+#[derive(Message)]
+#[rtype(result = "Result<Vec<bool>, Refusal>")]
+pub struct KnownEvents {
+    pub ids: Vec<u128>,
+}
+
 /// The log could not be written: what was folded and not acknowledged must go.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -196,10 +203,19 @@ impl Handler<IngestEvents> for EventLogger {
                 fold.await.unwrap_or_else(|_| Err(lost("a feature shard")))?;
             }
             if let Some(joined) = joined {
-                joined.await.map_err(|_| lost("the prediction logger"))?;
+                joined.await.map_err(|_| lost("the prediction logger"))??;
             }
             Ok(Ingested { outcomes, commit })
         })
+    }
+}
+
+impl Handler<KnownEvents> for EventLogger {
+    type Result = Result<Vec<bool>, Refusal>;
+
+    fn handle(&mut self, m: KnownEvents, ctx: &mut Self::Context) -> Self::Result {
+        let vitals = self.vitals.clone();
+        guarded(self, ctx, &vitals, |logger, _| Ok(m.ids.iter().map(|id| logger.state.seen.get(*id).is_some()).collect()))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::ports::StoreError;
 use actix::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -34,9 +35,9 @@ pub struct FoldEvents {
     pub done: Done<()>,
 }
 
-/// Bring a cold entity's state back into memory.
+/// Bring a cold entity's state back into memory; false if the store has none.
 #[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
+#[rtype(result = "Result<bool, Refusal>")]
 pub struct LoadEntity {
     pub entity: EntityHash,
 }
@@ -86,24 +87,29 @@ impl FeatureShard {
             watermark = 0;
         }
         table.set_may_be_cold(watermark > 0);
+        table.resume(watermark);
         let (index, store) = (self.index, self.deps.features.clone());
         let mut failed = None;
+        let mut unsaved = BTreeMap::new();
         self.deps.events.scan(watermark + 1, &mut |e| {
             table.apply(&e, &mut |h| {
-                if watermark == 0 {
-                    return None;
-                }
-                store.load(index, h).unwrap_or_else(|e| {
-                    failed = Some(e);
-                    None
+                unsaved.remove(&h).or_else(|| {
+                    if watermark == 0 {
+                        return None;
+                    }
+                    store.load(index, h).unwrap_or_else(|e| {
+                        failed = Some(e);
+                        None
+                    })
                 })
             });
+            unsaved.extend(table.take_evicted());
             ControlFlow::Continue(())
         })?;
         if let Some(e) = failed {
             return Err(e);
         }
-        self.unsaved = table.take_evicted().into_iter().collect();
+        self.unsaved = unsaved;
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
         self.table.clear_poison();
         Ok(())
@@ -188,7 +194,7 @@ impl Handler<FoldEvents> for FeatureShard {
 }
 
 impl Handler<LoadEntity> for FeatureShard {
-    type Result = Result<(), Refusal>;
+    type Result = Result<bool, Refusal>;
 
     fn handle(&mut self, m: LoadEntity, ctx: &mut Self::Context) -> Self::Result {
         let vitals = self.vitals.clone();
@@ -200,10 +206,12 @@ impl Handler<LoadEntity> for FeatureShard {
                     detail: e.to_string(),
                 })?,
             };
+            let Some(state) = state else { return Ok(false) };
+            shard.deps.counters.cold_loads.fetch_add(1, Relaxed);
             let mut table = shard.table.lock().map_err(|_| poisoned())?;
-            table.insert(m.entity, state.unwrap_or_default());
+            table.insert(m.entity, state);
             shard.unsaved.extend(table.take_evicted());
-            Ok(())
+            Ok(true)
         })
     }
 }
@@ -217,18 +225,20 @@ impl Handler<SaveSnapshot> for FeatureShard {
         let (deps, index) = (self.deps.clone(), self.index);
         let saved = async move {
             let (watermark, states) = taken?;
-            let keys: Vec<EntityHash> = states.iter().map(|(h, _)| *h).collect();
+            let kept = states.clone();
             tokio::task::spawn_blocking(move || save_when_durable(&deps, index, watermark, states))
                 .await
                 .map_err(|e| Refusal::Internal { detail: e.to_string() })?
-                .map(|()| (watermark, keys))
+                .map(|()| (watermark, kept))
                 .map_err(|e| Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() })
         };
         Box::pin(saved.into_actor(self).map(|result, shard, _| {
-            let (watermark, keys) = result?;
-            // Changed again meanwhile: the table marks it dirty again, so what was saved may be forgotten here.
-            for key in keys {
-                shard.unsaved.remove(&key);
+            let (watermark, saved) = result?;
+            // Evicted again with newer state while the save ran: that one still has to be written.
+            for (key, state) in saved {
+                if shard.unsaved.get(&key) == Some(&state) {
+                    shard.unsaved.remove(&key);
+                }
             }
             Ok(watermark)
         }))

@@ -4,4 +4,16 @@
 
 pub mod api;
 pub mod cell;
+pub mod counters;
+pub mod deps;
+pub mod event_logger;
+pub mod feature_shard;
+pub mod guard;
+pub mod model_instance;
+pub mod model_pool;
+pub mod monitor;
 pub mod ports;
+pub mod prediction_logger;
+pub mod router;
+pub mod system;
+pub mod trainer;

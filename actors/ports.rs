@@ -62,6 +62,8 @@ pub trait EventLog: Send + Sync {
 pub trait PredictionLog: Send + Sync {
     fn append(&self, records: Vec<PredictionRecord>) -> Commit;
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError>;
+    /// The last `limit` predictions, newest first, of one model or of all.
+    fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError>;
     /// Visits predictions with `id >= from` in order of id, of one model or of all.
     fn scan(
         &self,

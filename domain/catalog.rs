@@ -174,7 +174,7 @@ impl ModelPlan {
         for name in &spec.features {
             let meta = plan.feature(name).expect("the vector plan found it");
             features.push(SignatureFeature { name: name.clone(), kind: meta.kind, nullable: meta.nullable });
-            checks.push(meta.check.clone());
+            checks.push(meta.checks.clone());
         }
         let signature = Arc::new(Signature {
             features,

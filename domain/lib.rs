@@ -5,6 +5,7 @@
 
 pub mod backfill;
 pub mod calibrate;
+pub mod catalog;
 pub mod dedupe;
 pub mod encode;
 pub mod entity;

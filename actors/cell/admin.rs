@@ -1,0 +1,237 @@
+//! Questions about the system: explain, monitor, models, jobs, logged predictions, rules on trial.
+
+use super::{Cell, mailbox};
+use crate::api::*;
+use crate::feature_shard::LoadEntity;
+use crate::model_pool::{AcquireModel, LoadedModel};
+use crate::monitor::GetReport;
+use crate::trainer::StartTraining;
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use understudy_domain::entity::EntityIds;
+use understudy_domain::features::FeatureSource;
+use understudy_domain::model::Signature;
+use understudy_domain::monitor::MonitorReport;
+use understudy_domain::prediction::{OutcomeRecord, OutcomeTarget, PredictionId, PredictionRecord};
+use understudy_domain::project::RuleFile;
+use understudy_domain::time::Timestamp;
+use understudy_domain::validate;
+
+impl Cell {
+    /// Value, window, events counted and age of one feature of one entity.
+    pub async fn explain(
+        &self,
+        feature: &str,
+        ids: &EntityIds,
+        time: Option<Timestamp>,
+    ) -> Result<FeatureExplanation, Refusal> {
+        let plan = &self.deps().catalog.plan;
+        let meta = plan.feature(feature).ok_or_else(|| Refusal::NotFound {
+            code: "unknown_feature",
+            detail: format!("no feature is named `{feature}`; `understudy feature list` shows them all"),
+        })?;
+        let entity = meta.entity().ok_or_else(|| Refusal::Invalid {
+            code: "not_a_view_feature",
+            detail: format!(
+                "`{feature}` comes from {}, not from events of an entity",
+                if meta.source == FeatureSource::Context { "the request itself" } else { "other features" }
+            ),
+        })?;
+        let keys = plan.entity_keys(entity);
+        let hash = plan.entity_hashes(ids)[entity].ok_or_else(|| Refusal::Invalid {
+            code: "missing_entity_key",
+            detail: format!("`{feature}` belongs to an entity with the keys {}; give each as entity=KEY:ID", keys.join(", ")),
+        })?;
+        let shard = hash.shard(self.system.tables.len());
+        self.system.shards[shard].send(LoadEntity { entity: hash }).await.map_err(mailbox)??;
+        let as_of = time.unwrap_or_else(|| self.deps().clock.now());
+        let table = self.system.tables[shard].lock().map_err(|_| Refusal::Unavailable {
+            code: "features_rebuilding",
+            detail: "feature state is being rebuilt; try again".into(),
+        })?;
+        let found = table.explain(hash, feature, as_of).ok_or_else(|| Refusal::NotFound {
+            code: "unknown_entity",
+            detail: "no event of this entity is known".into(),
+        })?;
+        let age_s = found.newest.map(|t| (as_of - t).as_secs_f64());
+        Ok(FeatureExplanation {
+            feature: feature.to_owned(),
+            entity: plan.entity_types().nth(entity).unwrap_or_default().to_owned(),
+            id: keys.iter().filter_map(|k| ids.get(k).cloned().flatten()).collect(),
+            value: found.value,
+            as_of,
+            window_from: Some(found.from),
+            events_counted: found.events,
+            newest_event: found.newest,
+            stale: matches!((age_s, meta.ttl), (Some(age), Some(ttl)) if age > ttl.as_secs_f64()),
+            age_s,
+        })
+    }
+
+    pub async fn monitor(
+        &self,
+        model: &str,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<MonitorReport, Refusal> {
+        self.name(model)?;
+        self.system.monitors[model].send(GetReport { from, until }).await.map_err(mailbox)?
+    }
+
+    pub async fn train(&self, model: &str) -> Result<JobStatus, Refusal> {
+        self.name(model)?;
+        self.system.trainer.send(StartTraining { model: model.to_owned() }).await.map_err(mailbox)?
+    }
+
+    pub fn jobs(&self) -> Vec<JobStatus> {
+        self.system.jobs()
+    }
+
+    pub fn models(&self) -> Vec<ModelStatus> {
+        self.system.models()
+    }
+
+    async fn loaded(&self, model: &str, version: Option<&str>) -> Result<Arc<LoadedModel>, Refusal> {
+        let name = self.name(model)?;
+        let champion = || self.models().into_iter().find(|m| m.model == model).and_then(|m| m.champion);
+        let version = version.map(str::to_owned).or_else(champion).ok_or_else(|| Refusal::NoVersion {
+            detail: format!("model `{model}` has no version yet: `understudy train {model}` makes one"),
+        })?;
+        self.system.pool.send(AcquireModel { model: name, version }).await.map_err(mailbox)?
+    }
+
+    /// Signature and labels of a version, the served one if none is named; loads it if needed.
+    pub async fn signature(&self, model: &str, version: Option<&str>) -> Result<Arc<Signature>, Refusal> {
+        Ok(self.loaded(model, version).await?.signature.clone())
+    }
+
+    /// A logged prediction and the outcomes known of it.
+    pub async fn prediction(&self, id: PredictionId) -> Result<(PredictionRecord, Vec<OutcomeRecord>), Refusal> {
+        let system = self.system.clone();
+        blocking(move || {
+            let record = system.deps.predictions.get(id)?;
+            let Some(record) = record else { return Ok(None) };
+            let mut outcomes = Vec::new();
+            system.deps.outcomes.scan(0, &mut |o| {
+                let about = match &o.target {
+                    OutcomeTarget::PredictionId(p) => *p == id,
+                    OutcomeTarget::RequestId(r) => Some(r) == record.request_id.as_ref(),
+                };
+                if about && o.model == record.model {
+                    outcomes.push(o);
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok(Some((record, outcomes)))
+        })
+        .await?
+        .ok_or_else(|| Refusal::NotFound { code: "unknown_prediction", detail: format!("no prediction `{id}` is in the log") })
+    }
+
+    /// Up to `limit` logged predictions: in order of id after `after`, or the newest first without it.
+    pub async fn predictions(
+        &self,
+        model: Option<String>,
+        after: Option<PredictionId>,
+        limit: usize,
+    ) -> Result<Vec<PredictionRecord>, Refusal> {
+        let system = self.system.clone();
+        blocking(move || {
+            let Some(after) = after else { return system.deps.predictions.newest(model.as_deref(), limit) };
+            let mut found = Vec::new();
+            system.deps.predictions.scan(model.as_deref(), PredictionId(after.0.saturating_add(1)), &mut |r| {
+                found.push(r);
+                if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Per rule: what the given rules would have done to the newest `limit` logged predictions, beside today's.
+    pub async fn try_rules(&self, model: &str, rules: RuleFile, limit: usize) -> Result<serde_json::Value, Refusal> {
+        let loaded = self.loaded(model, None).await?;
+        let plan = self.deps().catalog.model(model).cloned().expect("loaded models are in the catalog");
+        let changed = validate::Rules::compile(
+            &loaded.signature,
+            &plan.checks,
+            &rules.rules,
+            model,
+            &plan.spec.profile,
+        )
+        .map_err(|problems| Refusal::Invalid {
+            code: "invalid_rules",
+            detail: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        })?;
+        let records = self.predictions(Some(model.to_owned()), None, limit).await?;
+        let rows = records.iter().map(|r| (r.id, r.vector.as_slice()));
+        let reference = changed.prepare(loaded.runtime.profile());
+        let (old, new) = ((&loaded.rules, Some(&loaded.reference)), (&changed, Some(&reference)));
+        serde_json::to_value(validate::try_rules(old, new, rows))
+            .map_err(|e| Refusal::Internal { detail: e.to_string() })
+    }
+
+    /// Definitions of all features.
+    pub fn features(&self) -> serde_json::Value {
+        let plan = &self.deps().catalog.plan;
+        let source = |s: FeatureSource| match s {
+            FeatureSource::View => "view",
+            FeatureSource::Context => "context",
+            FeatureSource::Expression => "expression",
+        };
+        let list: Vec<_> = plan
+            .features()
+            .iter()
+            .map(|f| {
+                json!({
+                    "name": f.name, "type": f.kind, "nullable": f.nullable, "source": source(f.source),
+                    "view": f.view, "ttl": f.ttl,
+                    "entity": f.entity().and_then(|e| plan.entity_types().nth(e)),
+                })
+            })
+            .collect();
+        json!({"feature_set": plan.id(), "features": list})
+    }
+
+    pub fn health(&self) -> Vec<ActorHealth> {
+        self.system.health()
+    }
+
+    /// Clock, actors, features, logs: for `/v1/system` and `doctor`.
+    pub fn describe(&self) -> serde_json::Value {
+        let deps = self.deps();
+        let stats = self.system.feature_stats();
+        json!({
+            "clock": {"source": if deps.clock.is_stream() { "stream" } else { "wall" }, "now": deps.clock.now()},
+            "ready": self.ready(),
+            "actors": self.health(),
+            "features": {
+                "feature_set": deps.catalog.plan.id(),
+                "shards": stats.len(),
+                "entities": stats.iter().map(|s| s.entities).sum::<usize>(),
+                "points": stats.iter().map(|s| s.points).sum::<usize>(),
+                "tiles": stats.iter().map(|s| s.tiles).sum::<usize>(),
+                "bytes": stats.iter().map(|s| s.bytes).sum::<usize>(),
+                "memo_hits": stats.iter().map(|s| s.memo_hits).sum::<u64>(),
+                "memo_misses": stats.iter().map(|s| s.memo_misses).sum::<u64>(),
+            },
+            "event_log": {"last_seq": deps.events.last_seq()},
+            "prediction_log": {
+                "mode": if deps.settings.log_sync { "sync" } else { "async" },
+                "queued": self.system.log_queue(),
+                "dropped": deps.counters.log_dropped.load(std::sync::atomic::Ordering::Relaxed),
+            },
+        })
+    }
+}
+
+/// Disk reads run off the worker thread.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, crate::ports::StoreError> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|e| Refusal::Internal { detail: e.to_string() })?
+        .map_err(crate::prediction_logger::unavailable)
+}

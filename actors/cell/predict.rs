@@ -1,0 +1,307 @@
+//! Features, validation, route, model, log: one prediction.
+
+use super::{Cell, StoredAnswer, mailbox};
+use crate::api::{Answer, PredictCommand, Refusal};
+use crate::feature_shard::LoadEntity;
+use crate::model_instance::{ModelInstance, Predict};
+use crate::model_pool::LoadedModel;
+use crate::monitor::PredictionRefused;
+use crate::router::{LoadHere, RoutePrediction, Routed};
+use actix::Addr;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use understudy_domain::catalog::ModelPlan;
+use understudy_domain::features::{Lookup, Vector};
+use understudy_domain::fixed_hash;
+use understudy_domain::prediction::{PredictionId, PredictionRecord, Timing, Verdict};
+use understudy_domain::time::Timestamp;
+use understudy_domain::value::Value;
+
+/// A version and the instance that runs it on this thread.
+struct Route {
+    version: Arc<str>,
+    epoch: u64,
+    model: Arc<LoadedModel>,
+    instance: Addr<ModelInstance>,
+}
+
+/// Splits a request's time into steps.
+struct Laps(Instant);
+
+impl Laps {
+    fn lap(&mut self) -> u32 {
+        let now = Instant::now();
+        let us = now.duration_since(self.0).as_micros();
+        self.0 = now;
+        u32::try_from(us).unwrap_or(u32::MAX)
+    }
+}
+
+impl Cell {
+    /// One prediction within `deadline`.
+    pub async fn predict(&self, command: PredictCommand, deadline: Duration) -> Result<Answer, Refusal> {
+        let _permit = self.permit()?;
+        self.predict_admitted(command, deadline).await
+    }
+
+    /// A prediction inside an admitted request.
+    pub(super) async fn predict_admitted(&self, command: PredictCommand, deadline: Duration) -> Result<Answer, Refusal> {
+        let name = self.name(&command.model)?;
+        let plan = self.deps().catalog.model(&name).cloned().expect("names are the catalog's");
+        let time = self.request_time(command.time)?;
+        let repeat = command.request_id.as_deref().map(|id| (repeat_key(&name, id), fingerprint(&command)));
+        if let Some((key, asked)) = repeat
+            && let Some(stored) = self.claim(key, asked, time)?
+        {
+            return Ok(stored);
+        }
+        let result = match tokio::time::timeout(deadline, self.answer(&name, &plan, command, time)).await {
+            Ok(result) => result,
+            Err(_) => Err(Refusal::Deadline),
+        };
+        if let Some((key, asked)) = repeat {
+            self.settle(key, asked, time, result.as_ref().ok());
+        }
+        if let Err(refusal) = &result {
+            let code = refusal_code(refusal);
+            self.deps().counters.refusals.add(&[&name, code], 1);
+            if let Some(monitor) = self.system.monitors.get(&*name) {
+                monitor.do_send(PredictionRefused { time, code });
+            }
+        }
+        result
+    }
+
+    fn request_time(&self, asked: Option<Timestamp>) -> Result<Timestamp, Refusal> {
+        let clock = &self.deps().clock;
+        match asked {
+            None => Ok(clock.now()),
+            Some(time) if clock.is_stream() => {
+                clock.observe(time);
+                Ok(time)
+            }
+            Some(_) => Err(Refusal::Invalid {
+                code: "time_not_allowed",
+                detail: "`time` is only taken while a recorded stream is the clock (clock.source = \"stream\")".into(),
+            }),
+        }
+    }
+
+    /// The stored answer of this request id, or `None` after noting that it is in flight.
+    fn claim(&self, key: u128, asked: u64, now: Timestamp) -> Result<Option<Answer>, Refusal> {
+        let mut answers = self.system.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        match answers.get(key) {
+            None => {
+                answers.insert(key, StoredAnswer { asked, answer: None }, now);
+                Ok(None)
+            }
+            Some(stored) if stored.asked != asked => Err(Refusal::Invalid {
+                code: "request_id_reused",
+                detail: "this request id was used with other content; use a new id for another request".into(),
+            }),
+            Some(StoredAnswer { answer: Some(answer), .. }) => Ok(Some(Answer { repeated: true, ..answer.clone() })),
+            Some(StoredAnswer { answer: None, .. }) => Err(Refusal::Conflict {
+                code: "request_in_flight",
+                detail: "a request with this id is being answered; ask again in a moment".into(),
+            }),
+        }
+    }
+
+    fn settle(&self, key: u128, asked: u64, now: Timestamp, answer: Option<&Answer>) {
+        let mut answers = self.system.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Some(answer) => answers.insert(key, StoredAnswer { asked, answer: Some(answer.clone()) }, now),
+            None => answers.remove(key),
+        }
+    }
+
+    async fn answer(
+        &self,
+        name: &Arc<str>,
+        plan: &ModelPlan,
+        command: PredictCommand,
+        time: Timestamp,
+    ) -> Result<Answer, Refusal> {
+        let mut laps = Laps(Instant::now());
+        let mut timing = Timing { parse_us: command.parse_us, ..Timing::default() };
+        let route = self.route(name, plan, &command).await?;
+        timing.route_us = laps.lap();
+
+        let mut vector = match &command.given {
+            Some(values) => given(plan, values)?,
+            None => self.vector(plan, &command, time).await?,
+        };
+        timing.features_us = laps.lap();
+
+        let validation = route.model.rules.check(&mut vector.values, Some(&route.model.reference));
+        timing.validate_us = laps.lap();
+        for finding in &validation.findings {
+            self.deps().counters.findings.add(&[name, &finding.rule], 1);
+        }
+
+        let (values, score) = match validation.verdict {
+            Verdict::Rejected => return Err(Refusal::Rejected { findings: validation.findings }),
+            Verdict::Fallback => (vector.values, route.model.fallback_score),
+            Verdict::Valid | Verdict::Flagged | Verdict::Defaulted => {
+                let mut scored =
+                    route.instance.send(Predict { rows: vec![vector.values] }).await.map_err(mailbox)??;
+                (scored.rows.swap_remove(0), scored.scores[0])
+            }
+        };
+        timing.model_us = laps.lap();
+        timing.total_us = timing.parse_us + timing.route_us + timing.features_us + timing.validate_us + timing.model_us;
+
+        let positive = score >= plan.spec.threshold;
+        let signature = &route.model.signature;
+        let label = if positive { &signature.positive_label } else { &signature.negative_label };
+        let id = match &command.request_id {
+            Some(request) => PredictionId::of_request(time, name, request),
+            None => PredictionId::new(time, ulid::Ulid::generate().0),
+        };
+        let stale = vector.stale.iter().filter_map(|slot| plan.spec.features.get(*slot).cloned()).collect();
+        vector.ages.truncate(values.len());
+        let record = Arc::new(PredictionRecord {
+            id,
+            model: name.to_string(),
+            version: route.version.to_string(),
+            feature_set: self.deps().catalog.plan.id().to_owned(),
+            epoch: route.epoch,
+            request_id: command.request_id,
+            time,
+            entities: command.entities,
+            context: command.context,
+            vector: values,
+            ages: vector.ages,
+            score,
+            label: label.clone(),
+            confidence: if positive { score } else { 1.0 - score },
+            verdict: validation.verdict,
+            findings: validation.findings,
+            timing,
+        });
+        self.deps().counters.predictions.add(&[name, &route.version, verdict_name(record.verdict)], 1);
+        let logged = self.log_record(record.clone()).await?;
+        Ok(Answer { record, signature: signature.clone(), calibrated: route.model.calibrated, stale, repeated: false, logged })
+    }
+
+    async fn log_record(&self, record: Arc<PredictionRecord>) -> Result<bool, Refusal> {
+        if !self.deps().settings.log_sync {
+            return Ok(self.log(record, None));
+        }
+        let (done, durable) = oneshot::channel();
+        if !self.log(record, Some(done)) {
+            return Err(Refusal::Overloaded { retry_after_ms: 1000 });
+        }
+        durable
+            .await
+            .unwrap_or(Err(crate::ports::StoreError::Closed))
+            .map(|()| true)
+            .map_err(crate::prediction_logger::unavailable)
+    }
+
+    async fn route(&self, name: &Arc<str>, plan: &ModelPlan, command: &PredictCommand) -> Result<Route, Refusal> {
+        let ask = || RoutePrediction {
+            model: name.clone(),
+            version: command.version.clone(),
+            unit: unit_of(plan, command),
+        };
+        let mut routed = self.router.send(ask()).await.map_err(mailbox)??;
+        if let Routed::NotLoaded { version } = routed {
+            self.router.send(LoadHere { model: name.clone(), version }).await.map_err(mailbox)??;
+            routed = self.router.send(ask()).await.map_err(mailbox)??;
+        }
+        match routed {
+            Routed::Ready { version, epoch, model, instance } => Ok(Route { version, epoch, model, instance }),
+            Routed::NotLoaded { version } => {
+                Err(Refusal::Internal { detail: format!("{name} {version} was loaded and is gone again") })
+            }
+        }
+    }
+
+    /// The features as of `time`: entity features from the shards, then context and expressions.
+    pub(super) async fn vector(&self, plan: &ModelPlan, command: &PredictCommand, time: Timestamp) -> Result<Vector, Refusal> {
+        let features = &self.deps().catalog.plan;
+        if let Some(field) = features.unknown_context(&command.context).first() {
+            return Err(Refusal::Invalid {
+                code: "unknown_context_field",
+                detail: format!("no context feature reads `{field}`; a stored feature cannot be given in the context"),
+            });
+        }
+        let hashes = features.entity_hashes(&command.entities);
+        let mut vector = plan.vector.blank();
+        for group in plan.vector.groups() {
+            let Some(entity) = hashes[group.entity] else { continue };
+            let shard = entity.shard(self.system.tables.len());
+            let table = &self.system.tables[shard];
+            let read = |vector: &mut Vector| {
+                table.lock().map(|mut t| t.read(entity, group, time, vector)).map_err(|_| rebuilding())
+            };
+            if read(&mut vector)? == Lookup::Cold {
+                let found = self.system.shards[shard].send(LoadEntity { entity }).await.map_err(mailbox)??;
+                if !found || read(&mut vector)? == Lookup::Cold {
+                    table.lock().map_err(|_| rebuilding())?.absent(group, &mut vector);
+                }
+            }
+        }
+        plan.vector.finish(&command.context, &command.entities, &mut vector);
+        Ok(vector)
+    }
+}
+
+fn rebuilding() -> Refusal {
+    Refusal::Unavailable { code: "features_rebuilding", detail: "feature state is being rebuilt; try again".into() }
+}
+
+/// A complete vector that came with the request.
+fn given(plan: &ModelPlan, values: &[Value]) -> Result<Vector, Refusal> {
+    if values.len() != plan.signature.features.len() {
+        return Err(Refusal::Invalid {
+            code: "wrong_vector_length",
+            detail: format!("the model takes {} features, {} were given", plan.signature.features.len(), values.len()),
+        });
+    }
+    Ok(Vector { values: values.to_vec(), ages: vec![None; values.len()], stale: Vec::new() })
+}
+
+fn unit_of(plan: &ModelPlan, command: &PredictCommand) -> String {
+    let declared = plan.spec.unit.as_ref().and_then(|unit| {
+        command.entities.get(unit).cloned().flatten().or_else(|| command.context.get(unit).map(ToString::to_string))
+    });
+    declared.or_else(|| command.request_id.clone()).unwrap_or_default()
+}
+
+fn repeat_key(model: &str, request: &str) -> u128 {
+    fixed_hash::of_parts([model.as_bytes(), request.as_bytes()])
+}
+
+/// What was asked, without the id: a repeated id with other content is refused.
+fn fingerprint(c: &PredictCommand) -> u64 {
+    let asked = serde_json::to_vec(&(&c.version, c.time, &c.entities, &c.context, &c.given)).unwrap_or_default();
+    fixed_hash::of_parts([&asked[..]]) as u64
+}
+
+pub fn verdict_name(v: Verdict) -> &'static str {
+    match v {
+        Verdict::Valid => "valid",
+        Verdict::Flagged => "flagged",
+        Verdict::Defaulted => "defaulted",
+        Verdict::Fallback => "fallback",
+        Verdict::Rejected => "rejected",
+    }
+}
+
+/// The stable code of a refusal.
+pub fn refusal_code(r: &Refusal) -> &'static str {
+    match r {
+        Refusal::NotFound { code, .. }
+        | Refusal::Invalid { code, .. }
+        | Refusal::Conflict { code, .. }
+        | Refusal::Unavailable { code, .. } => code,
+        Refusal::NoVersion { .. } => "no_version",
+        Refusal::Rejected { .. } => "validation_rejected",
+        Refusal::Overloaded { .. } => "overloaded",
+        Refusal::Deadline => "deadline",
+        Refusal::Internal { .. } => "internal",
+    }
+}

@@ -1,0 +1,111 @@
+//! A recorded stream, in order: every line sees exactly what came before it.
+
+use super::predict::refusal_code;
+use super::{Cell, mailbox};
+use crate::api::{PredictCommand, Refusal, ReplayedLine, ReplayedPrediction};
+use crate::event_logger::{CommitHeld, IngestEvents, KnownEvents};
+use crate::prediction_logger::FlushLog;
+use std::time::Duration;
+use understudy_domain::event::{Event, IngestOutcome};
+use understudy_domain::prediction::PredictionId;
+
+/// A recorded request waits this long for a model to load, not for a caller.
+const REPLAY_DEADLINE: Duration = Duration::from_secs(60);
+
+impl Cell {
+    /// Folds events and answers requests in the order of the lines. Predictions become durable before the
+    /// events of the batch do: a batch that was cut off is sent again and gives the same answers.
+    pub async fn replay(&self, lines: Vec<Event>) -> Result<Vec<ReplayedLine>, Refusal> {
+        if !self.clock_is_stream() {
+            return Err(Refusal::Conflict {
+                code: "not_a_stream",
+                detail: "the clock is the wall clock; start the server with clock.source = \"stream\" to replay".into(),
+            });
+        }
+        let _permit = self.permit()?;
+        let known = self.system.events.send(KnownEvents { ids: lines.iter().map(Event::id_hash).collect() });
+        let known = known.await.map_err(mailbox)??;
+        let mut done = Vec::with_capacity(lines.len());
+        let mut waiting = Vec::new();
+        for (event, known) in lines.into_iter().zip(known) {
+            let mut predictions = Vec::new();
+            if !self.deps().catalog.requested_by(&event.kind).is_empty() {
+                self.fold(&mut waiting, &mut done).await?;
+                predictions = self.predict_line(&event, known).await;
+            }
+            waiting.push((event, predictions));
+        }
+        self.fold(&mut waiting, &mut done).await?;
+        self.system.logger.send(FlushLog).await.map_err(mailbox)??;
+        if let Some(commit) = self.system.events.send(CommitHeld).await.map_err(mailbox)?? {
+            self.committed(commit).await?;
+        }
+        Ok(done)
+    }
+
+    async fn fold(
+        &self,
+        waiting: &mut Vec<(Event, Vec<ReplayedPrediction>)>,
+        done: &mut Vec<ReplayedLine>,
+    ) -> Result<(), Refusal> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::with_capacity(waiting.len());
+        let events = waiting
+            .drain(..)
+            .map(|(event, predictions)| {
+                let ingest = IngestOutcome::Duplicate { seq: 0 };
+                lines.push(ReplayedLine { id: event.id.clone(), ingest, predictions });
+                event
+            })
+            .collect();
+        let taken = self.system.events.send(IngestEvents { events, hold: true }).await.map_err(mailbox)??;
+        for (line, outcome) in lines.iter_mut().zip(taken.outcomes) {
+            line.ingest = outcome;
+        }
+        done.append(&mut lines);
+        Ok(())
+    }
+
+    /// Asks every model whose request this line is. An event that is known was answered, durably, before it was logged.
+    async fn predict_line(&self, event: &Event, known: bool) -> Vec<ReplayedPrediction> {
+        let mut predictions = Vec::new();
+        for model in self.deps().catalog.requested_by(&event.kind) {
+            let name = &model.spec.name;
+            if known {
+                let id = PredictionId::of_request(event.time, name, &event.id);
+                predictions.push(ReplayedPrediction {
+                    model: name.clone(),
+                    id: Some(id.to_string()),
+                    score: None,
+                    refused: Some("duplicate".into()),
+                });
+                continue;
+            }
+            let command = PredictCommand {
+                model: name.clone(),
+                request_id: Some(event.id.clone()),
+                time: Some(event.time),
+                entities: event.entities.clone(),
+                context: event.properties.clone(),
+                ..PredictCommand::default()
+            };
+            predictions.push(match self.predict_admitted(command, REPLAY_DEADLINE).await {
+                Ok(answer) => ReplayedPrediction {
+                    model: name.clone(),
+                    id: Some(answer.record.id.to_string()),
+                    score: Some(answer.record.score),
+                    refused: None,
+                },
+                Err(refusal) => ReplayedPrediction {
+                    model: name.clone(),
+                    id: None,
+                    score: None,
+                    refused: Some(refusal_code(&refusal).to_owned()),
+                },
+            });
+        }
+        predictions
+    }
+}

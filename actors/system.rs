@@ -1,0 +1,166 @@
+//! Start and stop order of the actors, and the handle that everything outside has on them.
+
+use crate::api::{ActorHealth, JobStatus, ModelStatus, Refusal};
+use crate::cell::StoredAnswer;
+use crate::deps::Deps;
+use crate::event_logger::EventLogger;
+use crate::feature_shard::{FeatureShard, SaveSnapshot, SharedTable, empty_table};
+use crate::guard::Vitals;
+use crate::model_pool::{ModelPool, Published};
+use crate::monitor::Monitor;
+use crate::prediction_logger::{FlushLog, PredictionLogger};
+use crate::trainer::{Jobs, Trainer};
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use understudy_domain::dedupe::Recent;
+use understudy_domain::features::TableStats;
+use understudy_domain::time::Span;
+
+/// How long a repeated request id gets its stored answer.
+const REPEAT_WINDOW: Span = Span::seconds(600);
+
+/// The running actors. Shared by all cells.
+pub struct System {
+    pub deps: Arc<Deps>,
+    pub(crate) shards: Vec<Addr<FeatureShard>>,
+    /// The shards' tables: each written by its shard alone, read by every cell.
+    pub(crate) tables: Vec<SharedTable>,
+    pub(crate) events: Addr<EventLogger>,
+    pub(crate) logger: Addr<PredictionLogger>,
+    pub(crate) monitors: BTreeMap<String, Addr<Monitor>>,
+    pub(crate) pool: Addr<ModelPool>,
+    pub(crate) trainer: Addr<Trainer>,
+    pub(crate) jobs: Jobs,
+    pub(crate) models: Published,
+    pub(crate) queued: Arc<AtomicU64>,
+    pub(crate) answers: Mutex<Recent<StoredAnswer>>,
+    vitals: Mutex<Vec<Arc<Vitals>>>,
+    arbiters: Vec<Arbiter>,
+}
+
+/// Where the actors run: events and features on one thread, predictions and monitors on the next,
+/// pool and trainer on a third. Tests give the same thread three times.
+pub struct Threads {
+    pub features: ArbiterHandle,
+    pub logging: ArbiterHandle,
+    pub control: ArbiterHandle,
+}
+
+impl System {
+    /// Starts every actor on threads of its own; must be called inside an actix system.
+    pub fn start(deps: Arc<Deps>) -> Arc<System> {
+        let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
+        let threads =
+            Threads { features: arbiters[0].handle(), logging: arbiters[1].handle(), control: arbiters[2].handle() };
+        Self::start_on(deps, &threads, arbiters)
+    }
+
+    pub fn start_on(deps: Arc<Deps>, threads: &Threads, arbiters: Vec<Arbiter>) -> Arc<System> {
+        let mut all = Vec::new();
+        let mut vitals = |name: String| {
+            let v = Vitals::new(name);
+            all.push(v.clone());
+            v
+        };
+        let monitors: BTreeMap<String, Addr<Monitor>> = deps
+            .catalog
+            .models
+            .keys()
+            .map(|model| {
+                let monitor = Monitor::new(model, deps.clone(), vitals(format!("monitor/{model}")));
+                (model.clone(), Supervisor::start_in_arbiter(&threads.logging, move |_| monitor))
+            })
+            .collect();
+        let queued = Arc::new(AtomicU64::new(0));
+        let logger = PredictionLogger::new(
+            deps.clone(),
+            vitals("prediction_logger".into()),
+            monitors.clone(),
+            queued.clone(),
+        );
+        let logger = Supervisor::start_in_arbiter(&threads.logging, move |_| logger);
+        let tables: Vec<SharedTable> =
+            (0..deps.settings.shards).map(|i| Arc::new(Mutex::new(empty_table(i, &deps)))).collect();
+        let shards: Vec<Addr<FeatureShard>> = tables
+            .iter()
+            .enumerate()
+            .map(|(i, table)| {
+                let shard = FeatureShard::new(i, deps.clone(), vitals(format!("feature_shard/{i}")), table.clone());
+                Supervisor::start_in_arbiter(&threads.features, move |_| shard)
+            })
+            .collect();
+        let events = EventLogger::new(deps.clone(), vitals("event_logger".into()), shards.clone(), logger.clone());
+        let events = Supervisor::start_in_arbiter(&threads.features, move |_| events);
+        let models: Published = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        let pool = ModelPool::new(deps.clone(), vitals("model_pool".into()), models.clone());
+        let pool = Supervisor::start_in_arbiter(&threads.control, move |_| pool);
+        let jobs = Jobs::default();
+        let trainer = Trainer::new(deps.clone(), vitals("trainer".into()), pool.clone(), jobs.clone());
+        let trainer = Supervisor::start_in_arbiter(&threads.control, move |_| trainer);
+        let answers = Mutex::new(Recent::new(REPEAT_WINDOW, deps.settings.max_answers));
+        Arc::new(System {
+            deps,
+            shards,
+            tables,
+            events,
+            logger,
+            monitors,
+            pool,
+            trainer,
+            jobs,
+            models,
+            queued,
+            answers,
+            vitals: Mutex::new(all),
+            arbiters,
+        })
+    }
+
+    /// Vitals of an actor that a cell starts, so that its health is reported too.
+    pub(crate) fn register(&self, vitals: Arc<Vitals>) {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).push(vitals);
+    }
+
+    pub fn health(&self) -> Vec<ActorHealth> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|v| v.health()).collect()
+    }
+
+    /// Every actor is up and has recovered its state.
+    pub fn ready(&self) -> bool {
+        self.health().iter().all(|h| h.ready)
+    }
+
+    pub fn jobs(&self) -> Vec<JobStatus> {
+        self.jobs.list()
+    }
+
+    pub fn models(&self) -> Vec<ModelStatus> {
+        self.models.load().to_vec()
+    }
+
+    pub fn feature_stats(&self) -> Vec<TableStats> {
+        self.tables.iter().map(|t| t.lock().unwrap_or_else(PoisonError::into_inner).stats()).collect()
+    }
+
+    /// Predictions sent to the log and not taken by it yet.
+    pub fn log_queue(&self) -> u64 {
+        self.queued.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Orderly end: what was logged becomes durable, feature state is saved, threads end.
+    pub async fn stop(&self) -> Result<(), Refusal> {
+        let gone = |e: MailboxError| Refusal::Internal { detail: e.to_string() };
+        let mut result = self.logger.send(FlushLog).await.map_err(gone)?;
+        for shard in &self.shards {
+            let saved = shard.send(SaveSnapshot).await.map_err(gone)?;
+            result = result.and(saved.map(|_| ()));
+        }
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        result
+    }
+}
