@@ -6,4 +6,5 @@ pub mod gateway;
 pub mod report;
 pub mod runtime;
 pub mod storage;
+pub mod system;
 pub mod tables;

@@ -1,11 +1,11 @@
 //! The program: sets up the process, then hands over to the command line.
 
 use std::process::ExitCode;
-use understudy::cli;
+use understudy::{cli, system};
 
 fn main() -> ExitCode {
     single_threaded_matrices();
-    cli::run(cli::host::Host::default())
+    cli::run(cli::host::Host { start: system::start, serve: system::serve })
 }
 
 /// One request must not occupy every core: candle's matrix kernels take their thread count from

@@ -1,1 +1,8 @@
-//! (to be written)
+//! Model versions on disk, the candle runtime that serves them, and the built-in trainer.
+
+mod artefact;
+mod network;
+mod registry;
+mod train;
+
+pub use registry::Registry;

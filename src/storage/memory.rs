@@ -78,6 +78,10 @@ impl PredictionLog for MemoryPredictions {
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError> {
         Ok(lock(&self.0).get(&id).cloned())
     }
+    fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError> {
+        let all = lock(&self.0);
+        Ok(all.values().rev().filter(|r| model.is_none_or(|m| m == r.model)).take(limit).cloned().collect())
+    }
     fn scan(
         &self,
         model: Option<&str>,

@@ -128,6 +128,24 @@ impl Ord for Item {
     }
 }
 
+impl SegmentedLog<PredictionRecord> {
+    /// Highest id on disk: the end of the last block of some class.
+    fn newest_id(&self) -> Result<Option<PredictionId>, StoreError> {
+        let mut newest = None;
+        for segment in self.files.segments.numbers() {
+            let db = self.files.segments.get(segment)?;
+            for class in 0..CLASSES {
+                let last = db.range(vec![class]..vec![class + 1]).next_back();
+                if let Some(entry) = last {
+                    let (key, _) = entry.map_err(|e| StoreError::Io(e.to_string()))?;
+                    newest = newest.max(Some(last_id(&key)));
+                }
+            }
+        }
+        Ok(newest)
+    }
+}
+
 impl PredictionLog for SegmentedLog<PredictionRecord> {
     fn append(&self, records: Vec<PredictionRecord>) -> Commit {
         self.append_records(records)
@@ -155,6 +173,27 @@ impl PredictionLog for SegmentedLog<PredictionRecord> {
             }
         }
         Ok(None)
+    }
+
+    /// Looks back from the newest id over stretches that double until they hold enough.
+    fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError> {
+        let Some(newest) = self.newest_id()? else { return Ok(Vec::new()) };
+        let mut back_ms = 1_000u64;
+        loop {
+            let from = newest.millis().saturating_sub(back_ms);
+            let mut found = VecDeque::new();
+            self.scan(model, PredictionId((from as u128) << 80), &mut |r| {
+                if found.len() == limit {
+                    found.pop_front();
+                }
+                found.push_back(r);
+                ControlFlow::Continue(())
+            })?;
+            if found.len() >= limit || from == 0 {
+                return Ok(found.into_iter().rev().collect());
+            }
+            back_ms = back_ms.saturating_mul(4);
+        }
     }
 
     /// Merges overlapping blocks; in memory are only the blocks around the current id. An id that

@@ -1,0 +1,219 @@
+//! Wiring: opens the project and its stores, starts the actors and the gateway, and stops them in order.
+
+mod clock;
+mod metrics;
+mod signals;
+
+pub use clock::{StreamClock, WallClock};
+
+use crate::cli::host::{Overrides, Running, StartError};
+use crate::config::{self, Project};
+use crate::gateway::{self, GatewayLimits};
+use crate::runtime;
+use crate::storage::{self, Store, StoreOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use tokio::sync::oneshot;
+use understudy_actors::cell::Cell;
+use understudy_actors::deps::{ActorSettings, Deps};
+use understudy_actors::ports::Clock;
+use understudy_actors::system::System;
+use understudy_domain::catalog::Catalog;
+use understudy_domain::problem::Problem;
+
+/// A server answers `/readyz` by then, or the start has failed.
+const START_POLL: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Everything that is checked and opened before the first thread of ours runs.
+struct Prepared {
+    project: Project,
+    catalog: Catalog,
+    store: Store,
+    listener: TcpListener,
+    data: PathBuf,
+}
+
+/// Starts the complete server on a thread of its own and returns once it is ready.
+pub fn start(dir: &Path, overrides: Overrides) -> Result<Running, StartError> {
+    let prepared = prepare(dir, &overrides)?;
+    let url = format!("http://{}", prepared.listener.local_addr().map_err(io)?);
+    let (ready, is_ready) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new()
+        .name("understudy".into())
+        .spawn(move || {
+            actix::System::new().block_on(run(prepared, ready, async move {
+                let _ = stopped.await;
+            }))
+        })
+        .map_err(io)?;
+    is_ready
+        .recv()
+        .map_err(|_| StartError::new("the server ended before it was ready", "its log says why"))??;
+    Ok(Running::new(url, move || {
+        let _ = stop.send(());
+        thread.join().map_err(|_| "the server thread panicked".to_owned())?
+    }))
+}
+
+/// Runs the server in the foreground until SIGTERM or SIGINT.
+pub fn serve(dir: &Path, overrides: Overrides) -> Result<(), StartError> {
+    let prepared = prepare(dir, &overrides)?;
+    let address = prepared.listener.local_addr().map_err(io)?;
+    let (ready, is_ready) = mpsc::channel::<Result<(), StartError>>();
+    std::thread::spawn(move || {
+        if let Ok(Ok(())) = is_ready.recv() {
+            eprintln!("serving on http://{address}  (stop with Ctrl-C)");
+        }
+    });
+    actix::System::new()
+        .block_on(run(prepared, ready, signals::stop_asked()))
+        .map_err(|e| StartError::new(e, "restart it; nothing acknowledged is lost"))
+}
+
+fn prepare(dir: &Path, overrides: &Overrides) -> Result<Prepared, StartError> {
+    let project = Project::load(dir, overrides).map_err(|p| problems(&p))?;
+    init_log(&project.settings.log);
+    let catalog = Catalog::compile(&project.features, &project.models, &project.rules)
+        .map_err(|found| problems(&found.into_iter().map(|p| project.place(p)).collect::<Vec<_>>()))?;
+    let settings = &project.settings;
+    let address = (settings.server.bind, settings.server.port);
+    if !settings.server.bind.is_loopback() {
+        return Err(StartError::new(
+            format!("server.bind is {}: other machines could reach it, and it has no keys and no TLS yet", address.0),
+            "bind 127.0.0.1 and put a proxy with authentication and TLS in front",
+        ));
+    }
+    let listener = TcpListener::bind(address).map_err(|e| {
+        StartError::new(
+            format!("cannot listen on {}:{}: {e}", address.0, address.1),
+            "another program has the port: stop it, or choose another with --set server.port=PORT (0: any free one)",
+        )
+    })?;
+    listener.set_nonblocking(true).map_err(io)?;
+    let data = project.dir.join(&settings.storage.dir);
+    let options = StoreOptions {
+        durability: match settings.storage.durability {
+            config::Durability::Power => storage::Durability::Power,
+            config::Durability::Process => storage::Durability::Process,
+        },
+        segment_bytes: settings.storage.segment_bytes,
+        ..StoreOptions::default()
+    };
+    let store = Store::open(&data, options).map_err(|e| {
+        StartError::new(format!("cannot open {}: {e}", data.display()), "`understudy doctor` looks at the folder")
+    })?;
+    for warning in &store.report().warnings {
+        tracing::warn!(%warning, "storage");
+    }
+    Ok(Prepared { project, catalog, store, listener, data })
+}
+
+async fn run(
+    prepared: Prepared,
+    ready: mpsc::Sender<Result<(), StartError>>,
+    until: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let Prepared { project, catalog, store, listener, data } = prepared;
+    let settings = &project.settings;
+    let workers = match settings.server.workers {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        n => n,
+    };
+    let clock: Arc<dyn Clock> = match settings.clock.source {
+        config::ClockSource::Wall => Arc::new(WallClock),
+        config::ClockSource::Stream => Arc::new(StreamClock::default()),
+    };
+    let registry = Arc::new(runtime::Registry::new(data.join("models")));
+    let deps = Arc::new(Deps {
+        catalog: Arc::new(catalog),
+        settings: actor_settings(settings, workers),
+        clock,
+        wall: Arc::new(WallClock),
+        events: store.events(),
+        predictions: store.predictions(),
+        outcomes: store.outcomes(),
+        features: store.features(),
+        loader: registry.clone(),
+        trainer: registry,
+        counters: Default::default(),
+    });
+    resume_clock(&deps);
+    let system = System::start(deps);
+    let metrics = metrics::inventory(system.clone());
+    let cells = system.clone();
+    let limits = GatewayLimits {
+        max_body_bytes: settings.server.max_body_bytes,
+        max_instances: settings.limits.max_instances,
+        max_events: settings.limits.max_events_per_request,
+        request_timeout: settings.server.request_timeout.std(),
+    };
+    let server = gateway::serve(listener, workers, move || Cell::new(cells.clone()), limits, metrics).await;
+    let server = match server {
+        Ok(server) => server,
+        Err(e) => {
+            let _ = ready.send(Err(io(e)));
+            return Err("the gateway did not start".into());
+        }
+    };
+    let handle = server.handle();
+    let serving = actix::spawn(server);
+    while !system.ready() {
+        tokio::time::sleep(START_POLL).await; // recovery reads the log; its length is not known here
+    }
+    tracing::info!(workers, project = %project.dir.display(), "ready");
+    let _ = ready.send(Ok(()));
+    until.await;
+    tracing::info!("stopping: no new requests, finishing those in flight");
+    handle.stop(true).await;
+    let _ = serving.await;
+    let saved = system.stop().await;
+    store.close();
+    saved.map_err(|e| format!("not everything could be saved: {e:?}"))
+}
+
+/// A recorded stream goes on where its log ends.
+fn resume_clock(deps: &Deps) {
+    let last = deps.events.last_seq();
+    if deps.clock.is_stream() && last > 0 {
+        let _ = deps.events.scan(last, &mut |e| {
+            deps.clock.observe(e.ingested);
+            std::ops::ControlFlow::Continue(())
+        });
+    }
+}
+
+fn actor_settings(s: &config::Settings, workers: usize) -> ActorSettings {
+    ActorSettings {
+        shards: if s.features.shards == 0 { workers } else { s.features.shards },
+        max_entities: s.features.max_entities,
+        lateness: s.features.lateness,
+        max_future: s.features.max_future,
+        dedupe_window: s.features.dedupe,
+        max_in_flight: s.limits.max_in_flight as u64,
+        log_sync: s.prediction_log.mode == config::LogMode::Sync,
+        ..ActorSettings::default()
+    }
+}
+
+fn problems(found: &[Problem]) -> StartError {
+    let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    StartError::new(format!("the project cannot be loaded:\n{text}"), "`understudy config check` lists the same")
+}
+
+fn io(e: std::io::Error) -> StartError {
+    StartError::new(e.to_string(), "")
+}
+
+fn init_log(log: &config::Log) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&log.level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second server in one process (a test, a bench) keeps the first one's log.
+    let _ = match log.format {
+        config::LogFormat::Text => builder.compact().try_init(),
+        config::LogFormat::Json => builder.json().try_init(),
+    };
+}
