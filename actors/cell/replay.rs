@@ -83,12 +83,17 @@ impl Cell {
                 });
                 continue;
             }
+            // An event may carry more than the request would: what no context feature reads is left out.
+            let mut context = event.properties.clone();
+            for field in self.deps().catalog.plan.unknown_context(&event.properties) {
+                context.remove(field);
+            }
             let command = PredictCommand {
                 model: name.clone(),
                 request_id: Some(event.id.clone()),
                 time: Some(event.time),
                 entities: event.entities.clone(),
-                context: event.properties.clone(),
+                context,
                 ..PredictCommand::default()
             };
             predictions.push(match self.predict_admitted(command, REPLAY_DEADLINE).await {

@@ -11,6 +11,7 @@ use crate::config::{self, Project};
 use crate::gateway::{self, GatewayLimits};
 use crate::runtime;
 use crate::storage::{self, Store, StoreOptions};
+use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -208,9 +209,13 @@ fn io(e: std::io::Error) -> StartError {
 }
 
 fn init_log(log: &config::Log) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&log.level)
+    // actix-server says at every start what the line "ready" says once.
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("actix_server=warn,{}", log.level))
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second server in one process (a test, a bench) keeps the first one's log.
     let _ = match log.format {
         config::LogFormat::Text => builder.compact().try_init(),
