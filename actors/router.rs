@@ -52,7 +52,13 @@ pub struct Router {
     vitals: Arc<Vitals>,
     pool: Addr<ModelPool>,
     table: Arc<RouteTable>,
-    instances: HashMap<(Arc<str>, String), (Arc<str>, Arc<LoadedModel>, Addr<ModelInstance>)>,
+    instances: HashMap<(Arc<str>, String), Hosted>,
+}
+
+/// A version loaded on this worker, and the instance that runs it.
+struct Hosted {
+    model: Arc<LoadedModel>,
+    instance: Addr<ModelInstance>,
 }
 
 impl Router {
@@ -68,7 +74,7 @@ impl Router {
         let (deps, runtime) = (self.deps.clone(), model.runtime.clone());
         let vitals = Vitals::new(format!("model_instance/{}/{}", model.model, model.version));
         let instance = Supervisor::start(move |_| ModelInstance::new(deps, vitals, runtime));
-        self.instances.insert(key, (model.version.clone(), model, instance));
+        self.instances.insert(key, Hosted { model, instance });
     }
 
     fn route(&self, m: RoutePrediction) -> Result<Routed, Refusal> {
@@ -82,11 +88,11 @@ impl Router {
             }
         };
         Ok(match self.instances.get(&(m.model, version.clone())) {
-            Some((version, model, instance)) => Routed::Ready {
-                version: version.clone(),
+            Some(hosted) => Routed::Ready {
+                version: hosted.model.version.clone(),
                 epoch: self.table.epoch,
-                model: model.clone(),
-                instance: instance.clone(),
+                model: hosted.model.clone(),
+                instance: hosted.instance.clone(),
             },
             None => Routed::NotLoaded { version },
         })

@@ -200,14 +200,14 @@ pub enum FeatureCommand {
         #[arg(long)]
         time: Option<String>,
     },
-    /// Compare served vectors with expected values, exactly or within 1e-9
+    /// Compare feature values with expected ones: counts exactly, floats within 1e-9
     Verify {
         /// NDJSON of {"id": REQUEST, "features": {NAME: VALUE}}
         expected: PathBuf,
-        /// Replay this recording first (in a fresh server); the project's recording if not said
+        /// The recording to fold; the project's own if not said (with --url: what that server logged)
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
-        /// The model whose vectors are compared; the only model if not said
+        /// The model whose request event is meant (with --url: whose logged vectors); the first if not said
         #[arg(long)]
         model: Option<String>,
     },

@@ -7,7 +7,7 @@ use super::{output, table};
 use crate::config::Project;
 use serde_json::json;
 use std::path::Path;
-use understudy_domain::features::Plan;
+use understudy_domain::catalog::Catalog;
 use understudy_domain::problem::Problem;
 
 pub fn run(ctx: &Context, command: &ConfigCommand) -> Result {
@@ -43,7 +43,7 @@ pub fn load(project: &Path) -> Result<Project> {
 /// What the project holds, in words; or everything that is wrong with it.
 pub fn check(dir: &Path) -> Result<String> {
     let project = load(dir)?;
-    Plan::compile(&project.features).map_err(|problems| {
+    Catalog::compile(&project.features, &project.models, &project.rules).map_err(|problems| {
         let placed: Vec<Problem> = problems.into_iter().map(|p| project.place(p)).collect();
         wrong(dir, &placed)
     })?;

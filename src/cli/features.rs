@@ -1,19 +1,14 @@
 //! `feature`: definitions, the value behind an answer, and the check against expected values.
 
-use super::args::{FeatureCommand, Pace, Speed};
+use super::args::FeatureCommand;
 use super::client::{Client, encode, query};
 use super::error::{CliError, Result, at_path};
-use super::output::{cell, count, json, line, put};
-use super::target::{Context, known_project};
-use super::{models, replay, source, table};
-use serde_json::{Map, Value};
-use std::collections::HashMap;
+use super::output::{cell, json, put};
+use super::target::Context;
+use super::{models, table};
+use serde_json::Value;
 use std::path::Path;
 
-/// Largest difference of two floats that count as equal, absolute and relative.
-const TOLERANCE: f64 = 1e-9;
-/// Differences that are printed.
-const EXAMPLES: usize = 10;
 /// Predictions of one page of the log.
 const PAGE: usize = 1000;
 
@@ -22,7 +17,7 @@ pub fn run(ctx: &Context, command: &FeatureCommand) -> Result {
         FeatureCommand::List => list(ctx),
         FeatureCommand::Explain { name, entities, time } => explain(ctx, name, entities, time.clone()),
         FeatureCommand::Verify { expected, events, model } => {
-            verify(ctx, expected, events.as_deref(), model.as_deref())
+            super::verify::run(ctx, expected, events.as_deref(), model.as_deref())
         }
     }
 }
@@ -34,8 +29,8 @@ fn list(ctx: &Context) -> Result {
         json(&features);
     } else {
         let of = |f: &Value, key: &str| f.get(key).map(cell).unwrap_or_default();
-        let row = |f: &Value| ["name", "type", "entity", "aggregate", "property", "window"].map(|k| of(f, k)).to_vec();
-        let headers = ["feature", "type", "entity", "aggregate", "property", "window"];
+        let row = |f: &Value| ["name", "type", "source", "entity", "view", "ttl"].map(|k| of(f, k)).to_vec();
+        let headers = ["feature", "type", "source", "entity", "view", "ttl"];
         put(&table::table(&headers, &[], features.iter().map(row).collect()));
     }
     server.finish()
@@ -52,120 +47,6 @@ fn explain(ctx: &Context, name: &str, entities: &[(String, String)], time: Optio
         put(&table::pairs(&e))
     }
     server.finish()
-}
-
-type Expected = HashMap<String, Map<String, Value>>;
-
-/// Replays a recording into a fresh server and compares the vectors it logged with a file.
-fn verify(ctx: &Context, path: &Path, events: Option<&Path>, model: Option<&str>) -> Result {
-    let mut expected = read_expected(path)?;
-    let wanted = expected.len();
-    let project = ctx.project_dir();
-    known_project(&project)?;
-    let data = Scratch::new()?;
-    let server = match &ctx.url {
-        Some(_) => ctx.server()?,
-        None => ctx.start(&project, stream_overrides(&data.0))?,
-    };
-    if ctx.url.is_none() || events.is_some() {
-        let lines = events.map_or_else(|| source::recording(&project), source::file)?;
-        let pace = Pace { batch: 1000, speed: Speed::Max };
-        let mut sender = replay::Sender::new(&server.client, "/v1/replay", &pace);
-        let bar = replay::progress(ctx.quiet);
-        for l in lines {
-            if sender.push(&l?)? {
-                bar.set_position(sender.tally.lines);
-            }
-        }
-        sender.flush()?;
-        bar.finish_and_clear();
-    }
-    let model = match model {
-        Some(m) => m.to_string(),
-        None => models::all(&server.client)?
-            .first()
-            .map(models::name)
-            .ok_or_else(|| CliError::new("the project has no model"))?,
-    };
-    let signature = signature(&server.client, &model)?;
-    let mut report = Comparison::default();
-    each_prediction(&server.client, Some(&model), None, |record| {
-        let id = record["request_id"].as_str().unwrap_or_default();
-        if let Some(want) = expected.remove(id) {
-            report.compare(id, &want, &signature, record);
-        }
-        Ok(!expected.is_empty())
-    })?;
-    server.finish()?;
-    report.missing = expected.len();
-    conclude(ctx, &report, wanted)
-}
-
-fn conclude(ctx: &Context, report: &Comparison, wanted: usize) -> Result {
-    if ctx.json {
-        json(&serde_json::json!({"requests": wanted, "missing": report.missing, "values": report.values,
-            "different": report.different, "examples": report.examples}));
-    } else {
-        line(&format!(
-            "{} values of {} requests compared, {} different, {} requests missing",
-            count(report.values),
-            wanted - report.missing,
-            report.different,
-            report.missing
-        ));
-    }
-    if report.different == 0 && report.missing == 0 {
-        return Ok(());
-    }
-    Err(CliError::new("served features differ from the expected ones").details(report.examples.clone()).hint(
-        if report.missing > 0 { "missing requests were refused or never replayed: was the model trained?" } else { "" },
-    ))
-}
-
-#[derive(Default)]
-struct Comparison {
-    values: u64,
-    different: u64,
-    missing: usize,
-    examples: Vec<String>,
-}
-
-impl Comparison {
-    fn compare(&mut self, id: &str, want: &Map<String, Value>, signature: &[String], record: &Value) {
-        let vector = record["vector"].as_array().map_or(&[][..], Vec::as_slice);
-        for (name, value) in signature.iter().zip(vector) {
-            let Some(w) = want.get(name) else { continue };
-            self.values += 1;
-            if !same(w, value) {
-                self.different += 1;
-                if self.examples.len() < EXAMPLES {
-                    self.examples.push(format!("{id} {name}: expected {w}, served {value}"));
-                }
-            }
-        }
-    }
-}
-
-fn same(a: &Value, b: &Value) -> bool {
-    match (a.as_f64(), b.as_f64()) {
-        (Some(x), Some(y)) => (x - y).abs() <= TOLERANCE * x.abs().max(1.0),
-        _ => a == b,
-    }
-}
-
-fn read_expected(path: &Path) -> Result<Expected> {
-    let text = std::fs::read_to_string(path).map_err(at_path(path, "read"))?;
-    let mut all = Expected::new();
-    for (i, l) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let v: Value = serde_json::from_str(l).unwrap_or_default();
-        match (v["id"].as_str(), v["features"].as_object()) {
-            (Some(id), Some(features)) => all.insert(id.to_string(), features.clone()),
-            _ => {
-                return Err(CliError::new(format!("{}:{}: not {{\"id\", \"features\"}}", path.display(), i + 1)));
-            }
-        };
-    }
-    Ok(all)
 }
 
 /// Names of a model's inputs in order.
@@ -235,27 +116,5 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn only_real_differences_count() {
-        assert!(same(&json!(1), &json!(1.0)));
-        assert!(same(&json!(1e6), &json!(1e6 + 1e-4)));
-        assert!(!same(&json!(1.0), &json!(1.0 + 1e-8)));
-        assert!(!same(&json!(null), &json!(0)));
-        assert!(same(&json!(null), &json!(null)));
-        assert!(!same(&json!("EWR"), &json!("JFK")));
-        let mut c = Comparison::default();
-        let want = json!({"a": 1, "b": null, "other": 3});
-        let record = json!({"vector": [2, null, 5]});
-        c.compare("x", want.as_object().unwrap(), &["a".into(), "b".into(), "c".into()], &record);
-        assert_eq!((c.values, c.different), (2, 1));
-        assert_eq!(c.examples, ["x a: expected 1, served 2"]);
     }
 }

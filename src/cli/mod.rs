@@ -19,6 +19,7 @@ mod rules;
 mod source;
 mod table;
 mod target;
+mod verify;
 
 use args::{Cli, Command, Format};
 use clap::{CommandFactory, Parser};
