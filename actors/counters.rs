@@ -1,33 +1,51 @@
 //! Process-wide counts that every actor and cell adds to; `/metrics` and `/v1/system` read them.
 //! Decisions never do: they run on the monitor's windows.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
+use xxhash_rust::xxh3::Xxh3;
 
-/// A counter family with a bounded set of labels.
+/// A counter family with a bounded set of labels. Adding to a known label set takes a read lock and
+/// allocates nothing: it is on the path of every request.
 #[derive(Default)]
 pub struct Family {
-    cells: Mutex<BTreeMap<Vec<String>, u64>>,
+    cells: RwLock<HashMap<u64, (Vec<String>, AtomicU64)>>,
 }
 
 /// Label sets a family may hold; further ones are counted under `other`.
 const MAX_LABEL_SETS: usize = 500;
 
+fn key(labels: &[&str]) -> u64 {
+    let mut hash = Xxh3::new();
+    for label in labels {
+        hash.update(&(label.len() as u64).to_le_bytes());
+        hash.update(label.as_bytes());
+    }
+    hash.digest()
+}
+
 impl Family {
     pub fn add(&self, labels: &[&str], n: u64) {
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = cells.len();
-        let key: Vec<String> = labels.iter().map(|l| (*l).to_owned()).collect();
-        if known >= MAX_LABEL_SETS && !cells.contains_key(&key) {
-            *cells.entry(vec!["other".to_owned(); labels.len()]).or_default() += n;
-        } else {
-            *cells.entry(key).or_default() += n;
+        let found = key(labels);
+        if let Some((_, count)) = self.cells.read().unwrap_or_else(PoisonError::into_inner).get(&found) {
+            count.fetch_add(n, Relaxed);
+            return;
         }
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        let full = cells.len() >= MAX_LABEL_SETS && !cells.contains_key(&found);
+        let other = vec!["other"; labels.len()];
+        let (found, labels) = if full { (key(&other), &other[..]) } else { (found, labels) };
+        let names = || labels.iter().map(|l| (*l).to_owned()).collect();
+        cells.entry(found).or_insert_with(|| (names(), AtomicU64::new(0))).1.fetch_add(n, Relaxed);
     }
 
+    /// Label sets and counts, in order of the labels.
     pub fn read(&self) -> Vec<(Vec<String>, u64)> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(k, v)| (k.clone(), *v)).collect()
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = cells.values().map(|(labels, n)| (labels.clone(), n.load(Relaxed))).collect();
+        all.sort();
+        all
     }
 }
 
@@ -52,5 +70,23 @@ pub struct Counters {
 impl Counters {
     pub fn dropped(&self) {
         self.log_dropped.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_sets_are_bounded_and_nothing_is_lost() {
+        let family = Family::default();
+        for i in 0..2 * MAX_LABEL_SETS {
+            family.add(&["m", &i.to_string()], 1);
+            family.add(&["m", "0"], 1);
+        }
+        let all = family.read();
+        assert!(all.len() <= MAX_LABEL_SETS + 1);
+        assert_eq!(all.iter().map(|(_, n)| n).sum::<u64>(), 4 * MAX_LABEL_SETS as u64);
+        assert!(all.contains(&(vec!["other".into(), "other".into()], MAX_LABEL_SETS as u64)));
     }
 }

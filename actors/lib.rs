@@ -17,3 +17,6 @@ pub mod prediction_logger;
 pub mod router;
 pub mod system;
 pub mod trainer;
+
+#[cfg(test)]
+mod facts;
