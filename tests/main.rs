@@ -1,0 +1,10 @@
+//! The real program from the outside: its server over HTTP, its command line, its promises.
+
+mod cli;
+mod flights;
+mod golden;
+mod ingest;
+mod project;
+mod replay;
+mod support;
+mod tidy;
