@@ -34,8 +34,8 @@ fn windows(all: &[Value]) -> String {
             fixed(&q["auc"], 4),
             fixed(&q["log_loss"], 4),
             fixed(&q["ece"], 4),
-            fixed(&t["p50"], 0),
-            fixed(&t["p99"], 0),
+            fixed(&t["p50_us"], 0),
+            fixed(&t["p99_us"], 0),
         ]
     };
     // `share` is that of the positive label among the outcomes.
@@ -61,7 +61,7 @@ mod tests {
     fn windows_fit_and_immature_ones_are_marked() {
         let w = json!({"start": "2013-12-30T00:00:00Z", "mature": false, "requests": 1234567,
             "quality": {"rate": 0.241, "auc": 0.7461, "log_loss": 0.4851, "ece": null},
-            "timing": {"total": {"p50": 123.4, "p99": 123456.0}}});
+            "timing": {"total": {"p50_us": 123.4, "p99_us": 123456.0}}});
         let text = windows(&[w]);
         assert!(text.contains("2013-12-30*") && text.contains("1,234,567") && text.contains("still coming"), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");

@@ -4,7 +4,6 @@ use crate::cli::client::{Client, encode, query};
 use crate::cli::error::Result;
 use crate::cli::models::items;
 use crate::cli::monitor::fixed;
-use crate::cli::output::count;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -54,8 +53,8 @@ impl Figures {
             brier: q["brier"].as_f64(),
             ece: q["ece"].as_f64(),
             mean_score: q["mean_score"].as_f64(),
-            p50_us: t["p50"].as_f64(),
-            p99_us: t["p99"].as_f64(),
+            p50_us: t["p50_us"].as_f64(),
+            p99_us: t["p99_us"].as_f64(),
         }
     }
 }
@@ -112,26 +111,37 @@ pub fn iso_week(t: Timestamp) -> String {
     day.map_or_else(|_| t.to_string(), |d| format!("{}-W{:02}", d.year(), (d.day_of_year() - 1) / 7 + 1))
 }
 
-/// The heading of the weekly lines, for these models.
+/// The heading of the weekly lines, for these models. Shares have no leading zero: 80 columns hold it all.
 pub fn heading(models: &[String]) -> String {
-    let mut top = format!("{:25}", "");
-    let mut below = format!("{:8} {:>9} {:>6}", "week", "requests", "share");
+    let mut top = format!("{:20}", "");
+    let mut below = format!("{:8} {:>6} {:>4}", "week", "reqs", "pos");
     for m in shown(models) {
-        top.push_str(&format!(" {:^21}", clip(m, 21)));
-        below.push_str(&format!(" {:>6} {:>7} {:>6}", "AUC", "logloss", "ECE"));
+        top.push_str(&format!(" {:^17}", clip(m, 17)));
+        below.push_str(&format!(" {:>5} {:>5} {:>5}", "AUC", "lloss", "ECE"));
     }
-    below.push_str(&format!(" {:>10}", "events/s"));
+    top.push_str("  microseconds");
+    below.push_str(&format!(" {:>5} {:>6} {:>7}", "p50", "p99", "ev/s"));
     format!("{}\n{below}", top.trim_end())
 }
 
 pub fn line(w: &Week, models: &[String]) -> String {
-    let mut text = format!("{:8} {:>9} {:>6}", w.week, count(w.first.requests), some(w.first.positive_share, 3));
+    let f = &w.first;
+    let mut text = format!("{:8} {:>6} {:>4}", w.week, f.requests, share(f.positive_share, 2));
     for m in shown(models) {
         let f = w.models.get(m).cloned().unwrap_or_default();
-        text.push_str(&format!(" {:>6} {:>7} {:>6}", some(f.auc, 4), some(f.log_loss, 4), some(f.ece, 4)));
+        text.push_str(&format!(" {:>5} {:>5} {:>5}", share(f.auc, 4), share(f.log_loss, 4), share(f.ece, 4)));
     }
-    text.push_str(&format!(" {:>10}", count(w.events_per_s.round() as u64)));
+    text.push_str(&format!(" {:>5} {:>6} {:>7.0}", some(f.p50_us, 0), some(f.p99_us, 0), w.events_per_s));
     text
+}
+
+/// `.7406` for 0.7406, `1.000` for 1: as wide as `decimals` and a point.
+fn share(v: Option<f64>, decimals: usize) -> String {
+    let text = some(v, decimals);
+    match text.strip_prefix('0') {
+        Some(short) if short.starts_with('.') => short.to_owned(),
+        _ => text.chars().take(decimals + 1).collect(),
+    }
 }
 
 /// Two models fit beside each other; JSON and the report hold all.
@@ -184,12 +194,14 @@ mod tests {
     fn lines_fit_80_columns_with_two_models_of_long_names() {
         let models = vec!["a".repeat(60), "b".repeat(60), "c".into()];
         let f = Figures {
-            requests: 1_234_567,
+            requests: 123_456,
             n: 1,
             positive_share: Some(0.5),
             auc: Some(0.75),
             log_loss: Some(10.5),
             ece: Some(1.0),
+            p50_us: Some(61.0),
+            p99_us: Some(12_345.0),
             ..Figures::default()
         };
         let w = Week {
@@ -203,6 +215,7 @@ mod tests {
             assert!(l.chars().count() <= 80, "{} columns: {l}", l.chars().count());
         }
         let h = heading(&models);
+        assert!(line(&w, &models).contains(".7500 10.50 1.000"), "{}", line(&w, &models));
         assert_eq!(h.lines().nth(1).unwrap().chars().count(), line(&w, &models).chars().count());
     }
 }
