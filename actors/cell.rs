@@ -7,6 +7,8 @@ mod admin;
 mod predict;
 mod replay;
 
+pub use predict::refusal_code;
+
 use crate::api::*;
 use crate::deps::Deps;
 use crate::event_logger::{IngestEvents, LogFailed};

@@ -2,7 +2,7 @@
 //! **Receives** `LogPrediction` (fire and forget) from the cells, `PostOutcomes` from cells and the event logger, `FlushLog`.
 //! **Sends** `PredictionServed`, `OutcomeObserved`, `PredictionExpired` to the model's monitor.
 //! **On failure** callers that wait get `internal`; in async mode the records of the unflushed group are lost and counted.
-//! **On restart** the joiner is rebuilt from the last `expires_after` of both logs.
+//! **On restart** the joiner is rebuilt from both logs.
 
 use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
@@ -368,7 +368,13 @@ impl Handler<FlushLog> for PredictionLogger {
     }
 }
 
-/// Storage trouble as the caller sees it.
+/// Storage trouble as the caller sees it. `ENOSPC` (28) has a code of its own: its remedy is another.
 pub fn unavailable(e: StoreError) -> Refusal {
-    Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() }
+    match &e {
+        StoreError::Full => Refusal::Overloaded { retry_after_ms: 1000 },
+        StoreError::Io(text) if text.contains("os error 28") => {
+            Refusal::Unavailable { code: "disk_full", detail: "the disk is full; free some space and send again".into() }
+        }
+        _ => Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() },
+    }
 }

@@ -301,7 +301,7 @@ pub fn refusal_code(r: &Refusal) -> &'static str {
         Refusal::NoVersion { .. } => "no_version",
         Refusal::Rejected { .. } => "validation_rejected",
         Refusal::Overloaded { .. } => "overloaded",
-        Refusal::Deadline => "deadline",
+        Refusal::Deadline => "deadline_exceeded",
         Refusal::Internal { .. } => "internal",
     }
 }

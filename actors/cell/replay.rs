@@ -18,7 +18,7 @@ impl Cell {
     pub async fn replay(&self, lines: Vec<Event>) -> Result<Vec<ReplayedLine>, Refusal> {
         if !self.clock_is_stream() {
             return Err(Refusal::Conflict {
-                code: "not_a_stream",
+                code: "clock_not_stream",
                 detail: "the clock is the wall clock; start the server with clock.source = \"stream\" to replay".into(),
             });
         }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-/// Less free space than this stops ingest; four times as much is a warning.
-const FREE_FLOOR_BYTES: u64 = 2 << 30;
+/// Less free space than this is a warning; below the store's own floor the server does not start.
+const LITTLE_SPACE_BYTES: u64 = 8 << 30;
 /// Open files: one per connection, log segment and model file.
 const FILES_WANTED: u64 = 4096;
 /// 2025-01-01: a clock before it is wrong, certificates and ids depend on it.
@@ -157,10 +157,10 @@ fn free_space(data: &Path) -> Check {
             let free = s.f_bavail * s.f_frsize;
             let text = format!("{:.1} GiB", free as f64 / f64::from(1 << 30));
             match free {
-                f if f < FREE_FLOOR_BYTES => {
-                    check(Level::Error, NAME, text, "below 2 GiB events are refused: free some space")
+                f if f < crate::storage::StoreOptions::default().free_floor => {
+                    check(Level::Error, NAME, text, "too little for the store to open: free some space")
                 }
-                f if f < 4 * FREE_FLOOR_BYTES => check(Level::Warning, NAME, text, "a year of events may need more"),
+                f if f < LITTLE_SPACE_BYTES => check(Level::Warning, NAME, text, "a year of events may need more"),
                 _ => check(Level::Ok, NAME, text, ""),
             }
         }
@@ -170,7 +170,7 @@ fn free_space(data: &Path) -> Check {
 
 fn lock(data: &Path) -> Check {
     const NAME: &str = "lock";
-    let path = data.join("LOCK");
+    let path = data.join(crate::storage::LOCK_FILE);
     let Ok(file) = std::fs::File::open(&path) else {
         return check(Level::Ok, NAME, "nobody uses the data directory", "");
     };
@@ -279,9 +279,9 @@ mod tests {
     fn the_lock_names_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(lock(dir.path()).level, Level::Ok);
-        std::fs::write(dir.path().join("LOCK"), "pid 4711\n").unwrap();
+        std::fs::write(dir.path().join(crate::storage::LOCK_FILE), "pid 4711\n").unwrap();
         assert_eq!(lock(dir.path()).level, Level::Ok, "a lock file that nobody holds");
-        let held = std::fs::File::open(dir.path().join("LOCK")).unwrap();
+        let held = std::fs::File::open(dir.path().join(crate::storage::LOCK_FILE)).unwrap();
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
         let c = lock(dir.path());
         assert_eq!((c.level, c.what.as_str()), (Level::Warning, "held by pid 4711"));

@@ -16,7 +16,7 @@ mod tests;
 mod writer;
 
 pub use report::{OpenError, OpenReport, Warning};
-pub use store::{Durability, LogName, Store, StoreOptions, StoreStats};
+pub use store::{LOCK_FILE, Durability, LogName, Store, StoreOptions, StoreStats};
 pub use writer::WriterStats;
 
 use understudy_actors::ports::StoreError;

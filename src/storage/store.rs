@@ -23,6 +23,9 @@ pub enum Durability {
     Process,
 }
 
+/// Locked while a process has the directory open; holds its pid and host.
+pub const LOCK_FILE: &str = "lock";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     pub durability: Durability,
@@ -155,7 +158,7 @@ pub fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
 }
 
 fn take_lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK_FILE);
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io(&path, e))?;
     match file.try_lock() {

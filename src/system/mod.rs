@@ -172,7 +172,10 @@ async fn run(
     let _ = serving.await;
     let saved = system.stop().await;
     store.close();
-    saved.map_err(|e| format!("not everything could be saved: {e:?}"))
+    saved.map_err(|e| {
+        let code = understudy_actors::cell::refusal_code(&e);
+        format!("not everything could be saved ({code}); the event log has it all and is read at the next start")
+    })
 }
 
 /// A recorded stream goes on where its log ends.
