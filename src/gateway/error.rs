@@ -135,7 +135,7 @@ impl Fault {
 
 /// `unknown_event_type` -> `Unknown event type`.
 fn title(code: &str) -> String {
-    let mut words = code.replace(['_', '.'], " ");
+    let mut words = code.replace(['_', '.'], " ").replace("json", "JSON").replace("toml", "TOML");
     if let Some(first) = words.get_mut(0..1) {
         first.make_ascii_uppercase();
     }
