@@ -136,6 +136,10 @@ impl Cell {
         after: Option<PredictionId>,
         limit: usize,
     ) -> Result<Vec<PredictionRecord>, Refusal> {
+        // Else a misspelt name would read the whole log to find nothing.
+        if let Some(model) = &model {
+            self.name(model)?;
+        }
         let system = self.system.clone();
         blocking(move || {
             let Some(after) = after else { return system.deps.predictions.newest(model.as_deref(), limit) };
