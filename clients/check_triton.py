@@ -35,20 +35,21 @@ def get(url):
         return json.load(answer)
 
 
-def logged(url, model, version, count):
-    """Feature vectors and scores that /v1/.../predict gave, newest first; only complete vectors."""
-    found = []
+def logged(url, model, count):
+    """The version that answered last, with feature vectors and scores /v1/.../predict gave; complete vectors only."""
+    version, found = None, []
     for record in get(f"{url}/v1/predictions?model={model}&limit={count * 5}"):
         prediction = get(f"{url}/v1/predictions/{record['id']}")
         features = prediction.get("features")
-        if record.get("version") != version or not features:
+        if not features or version not in (None, record["version"]):
             continue
         values = {name: feature["value"] for name, feature in features.items()}
         if None not in values.values():
+            version = record["version"]
             found.append((values, record["score"]))
         if len(found) == count:
             break
-    return found
+    return version, found
 
 
 def column(values, datatype):
@@ -85,17 +86,17 @@ def main():
     metadata = client.get_model_metadata(args.model)
     check("get_model_metadata", bool(metadata["inputs"]), f"{len(metadata['inputs'])} inputs")
 
-    version = metadata["versions"][-1]
-    check("is_model_ready with a version", client.is_model_ready(args.model, version), version)
-    rows = logged(url, args.model, version, args.rows)
+    version, rows = logged(url, args.model, args.rows)
     check("logged predictions to compare with", bool(rows), f"{len(rows)} of {version}")
     if not rows:
         return
+    check("is_model_ready with a version", client.is_model_ready(args.model, version), version)
     expected = np.array([score for _, score in rows])
     scores = {}
     for name, binary in (("JSON", False), ("binary", True)):
         outputs = [triton.InferRequestedOutput(o, binary_data=binary) for o in ("score", "label", "confidence")]
-        answer = client.infer(args.model, inputs(metadata, rows, binary), outputs=outputs, request_id="check-1")
+        tensors = inputs(metadata, rows, binary)
+        answer = client.infer(args.model, tensors, version, outputs=outputs, request_id="check-1")
         scores[name] = answer.as_numpy("score")
         worst = float(np.abs(scores[name] - expected).max())
         check(f"infer, {name}: scores equal those of /v1", worst <= TOLERANCE, f"largest difference {worst:.2g}")
