@@ -85,7 +85,7 @@ fn the_wall_clock_takes_no_times_and_no_replay() {
         "/v1/models/returns/predict",
         &json!({"time": "2025-01-01T00:00:00Z"}),
     );
-    assert!(status == 422 || status == 409, "{status} {p}");
+    assert!(matches!(status, 409 | 422), "{status} {p}");
     let (status, p) = server
         .lines(
             "/v1/replay",

@@ -1,6 +1,7 @@
 //! The real program from the outside: its server over HTTP, its command line, its promises.
 
 mod cli;
+mod demo;
 mod flights;
 mod golden;
 mod ingest;
