@@ -27,25 +27,8 @@ fn holds(text: &str, parts: &[&str]) {
 fn help_and_wrong_flags() {
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, 0, "{PROGRAM}");
-    holds(
-        &out,
-        &[
-            "demo",
-            "serve",
-            "train",
-            "predict",
-            "monitor",
-            "why",
-            "--project",
-        ],
-    );
-    for wrong in [
-        &["--nonsense"][..],
-        &["nonsense"],
-        &["serve", "--nonsense"],
-        &["demo", "--speed", "fast"],
-        &[],
-    ] {
+    holds(&out, &["demo", "serve", "train", "predict", "monitor", "why", "--project"]);
+    for wrong in [&["--nonsense"][..], &["nonsense"], &["serve", "--nonsense"], &["demo", "--speed", "fast"], &[]] {
         let (code, out, err) = run(wrong);
         assert_eq!(code, 2, "{wrong:?}");
         assert!(out.is_empty() && !err.is_empty(), "{wrong:?}: {out}");
@@ -70,45 +53,22 @@ fn wrong_files_are_named_with_line_and_key() {
     let dir = fresh();
     let shop = dir.path().join("shop");
     let table: [(&str, &str, &str, &[&str]); 5] = [
-        (
-            "understudy.toml",
-            "[server]",
-            "[server",
-            &["understudy.toml:"],
-        ),
-        (
-            "understudy.toml",
-            "port = 8080",
-            "prot = 8080",
-            &["understudy.toml:", "prot", "port"],
-        ),
-        (
-            "features/shop.toml",
-            "window = \"30d\"",
-            "windw = \"30d\"",
-            &["shop.toml:", "windw", "window"],
-        ),
+        ("understudy.toml", "[server]", "[server", &["understudy.toml:"]),
+        ("understudy.toml", "port = 8080", "prot = 8080", &["understudy.toml:", "prot", "port"]),
+        ("features/shop.toml", "window = \"30d\"", "windw = \"30d\"", &["shop.toml:", "windw", "window"]),
         (
             "features/shop.toml",
             "property = \"amount\"",
             "property = \"amont\"",
             &["shop.toml:", "amount_mean_30d", "amont", "amount"],
         ),
-        (
-            "models/returns.toml",
-            "\"orders_30d\"",
-            "\"orders_31d\"",
-            &["returns.toml:", "orders_31d", "orders_30d"],
-        ),
+        ("models/returns.toml", "\"orders_30d\"", "\"orders_31d\"", &["returns.toml:", "orders_31d", "orders_30d"]),
     ];
     for (file, from, to, said) in table {
         let at = shop.join(file);
         let good = std::fs::read(&at).expect("readable");
         edit(&at, from, to);
-        for command in [
-            &["serve", "--set", "server.port=0"][..],
-            &["config", "check"],
-        ] {
+        for command in [&["serve", "--set", "server.port=0"][..], &["config", "check"]] {
             let mut args = command.to_vec();
             args.extend(["--project", path(&shop)]);
             let (code, out, err) = run(&args);
@@ -126,13 +86,8 @@ fn a_busy_port_is_said() {
     let dir = fresh();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();
-    let (code, _, err) = run(&[
-        "serve",
-        "--project",
-        path(&dir.path().join("shop")),
-        "--set",
-        &format!("server.port={port}"),
-    ]);
+    let (code, _, err) =
+        run(&["serve", "--project", path(&dir.path().join("shop")), "--set", &format!("server.port={port}")]);
     assert_eq!(code, 1, "{err}");
     holds(&err, &[&port.to_string(), "server.port"]);
 }
@@ -150,13 +105,7 @@ fn init_writes_nothing_into_a_full_folder() {
 fn a_server_that_is_not_there_is_said() {
     let (code, _, err) = run(&["model", "list", "--url", "http://127.0.0.1:1"]);
     assert_eq!(code, 1, "{err}");
-    holds(
-        &err,
-        &[
-            "no server answers at http://127.0.0.1:1",
-            "understudy serve",
-        ],
-    );
+    holds(&err, &["no server answers at http://127.0.0.1:1", "understudy serve"]);
 }
 
 #[test]

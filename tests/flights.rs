@@ -22,19 +22,12 @@ pub fn project() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     copy_project(&example(), dir.path());
     std::fs::remove_file(dir.path().join("models/delay-mlp.toml")).expect("removed");
-    edit(
-        &dir.path().join("models/delay-logistic.toml"),
-        "max_epochs = 30",
-        "max_epochs = 2",
-    );
+    edit(&dir.path().join("models/delay-logistic.toml"), "max_epochs = 30", "max_epochs = 2");
     dir
 }
 
 pub fn serve(project: &Path) -> Server {
-    Server::start(
-        project,
-        &["clock.source=stream", "storage.durability=process"],
-    )
+    Server::start(project, &["clock.source=stream", "storage.durability=process"])
 }
 
 pub fn time(text: &str) -> Timestamp {
@@ -46,12 +39,8 @@ pub fn january() -> &'static [(Timestamp, String)] {
     static LINES: OnceLock<Vec<(Timestamp, String)>> = OnceLock::new();
     LINES.get_or_init(|| {
         let all = understudy::tables::open_recording(&example()).expect("the recording opens");
-        let lines = all
-            .map(|r| r.expect("a line"))
-            .take_while(|r| r.at < time(END));
-        lines
-            .map(|r| (r.at, serde_json::to_string(&r.event).expect("JSON")))
-            .collect()
+        let lines = all.map(|r| r.expect("a line")).take_while(|r| r.at < time(END));
+        lines.map(|r| (r.at, serde_json::to_string(&r.event).expect("JSON"))).collect()
     })
 }
 
@@ -70,11 +59,7 @@ pub fn try_send(server: &Server, lines: &[(Timestamp, String)]) -> Option<Value>
     let (status, answer) = server.lines("/v1/replay", &body)?;
     assert_eq!(status, 200, "{answer}");
     let count = |key: &str| answer[key].as_u64().expect("a count");
-    assert_eq!(
-        count("accepted") + count("duplicates"),
-        lines.len() as u64,
-        "{answer}"
-    );
+    assert_eq!(count("accepted") + count("duplicates"), lines.len() as u64, "{answer}");
     Some(answer)
 }
 
@@ -108,14 +93,7 @@ pub fn reference() -> &'static Served {
 pub fn served(server: &Server) -> Served {
     let mut monitor = server.ok(&format!("/v1/models/{MODEL}/monitor"));
     let without = |w: &mut Value| w.as_object_mut().expect("a window").remove("timing");
-    monitor["windows"]
-        .as_array_mut()
-        .expect("windows")
-        .iter_mut()
-        .for_each(|w| drop(without(w)));
+    monitor["windows"].as_array_mut().expect("windows").iter_mut().for_each(|w| drop(without(w)));
     without(&mut monitor["total"]);
-    Served {
-        predictions: server.predictions(),
-        monitor,
-    }
+    Served { predictions: server.predictions(), monitor }
 }

@@ -27,10 +27,7 @@ fn golden() -> HashMap<String, Golden> {
         let features = v["features"].as_object().expect("features").clone();
         (
             v["id"].as_str().expect("an id").to_owned(),
-            Golden {
-                time: time(v["time"].as_str().expect("a time")),
-                features,
-            },
+            Golden { time: time(v["time"].as_str().expect("a time")), features },
         )
     };
     text.lines().map(read).collect()
@@ -46,13 +43,7 @@ fn same(want: &Value, got: &Value) -> bool {
 }
 
 /// Differences of one request, and the number of values compared.
-fn compare(
-    id: &str,
-    want: &Map<String, Value>,
-    names: &[String],
-    got: &[Value],
-    wrong: &mut Vec<String>,
-) -> usize {
+fn compare(id: &str, want: &Map<String, Value>, names: &[String], got: &[Value], wrong: &mut Vec<String>) -> usize {
     assert_eq!(names.len(), got.len(), "{id}");
     let served: HashMap<&str, &Value> = names.iter().map(String::as_str).zip(got).collect();
     for (name, w) in want {
@@ -68,40 +59,18 @@ fn compare(
 fn a_year_of_backfill_gives_every_golden_value() {
     let golden = golden();
     let project = Project::load_with(&example(), [], &[]).expect("the example loads");
-    let catalog =
-        Catalog::compile(&project.features, &project.models, &project.rules).expect("it compiles");
-    let names: Vec<String> = golden
-        .values()
-        .next()
-        .expect("rows")
-        .features
-        .keys()
-        .cloned()
-        .collect();
+    let catalog = Catalog::compile(&project.features, &project.models, &project.rules).expect("it compiles");
+    let names: Vec<String> = golden.values().next().expect("rows").features.keys().cloned().collect();
     let vector = catalog.plan.vector(&names).expect("known features");
     let wanted = golden.keys().cloned().collect();
-    let mut pass = Backfill::new(
-        catalog.plan.clone(),
-        vector,
-        "flight_scheduled",
-        None,
-        None,
-        time("2014-02-01T00:00:00Z"),
-    )
-    .expect("a request event")
-    .only(wanted);
+    let mut pass =
+        Backfill::new(catalog.plan.clone(), vector, "flight_scheduled", None, None, time("2014-02-01T00:00:00Z"))
+            .expect("a request event")
+            .only(wanted);
     let mut events = 0;
-    for (recorded, seq) in understudy::tables::open_recording(&example())
-        .expect("it opens")
-        .zip(1..)
-    {
+    for (recorded, seq) in understudy::tables::open_recording(&example()).expect("it opens").zip(1..) {
         let r = recorded.expect("a line");
-        pass.push(&LoggedEvent {
-            seq,
-            ingested: r.at,
-            late: false,
-            event: r.event,
-        });
+        pass.push(&LoggedEvent { seq, ingested: r.at, late: false, event: r.event });
         events = seq;
     }
     assert_eq!(events, 1_027_013);
@@ -111,44 +80,24 @@ fn a_year_of_backfill_gives_every_golden_value() {
     for row in rows {
         let want = &golden[&row.request_id];
         assert_eq!(row.time, want.time, "{}", row.request_id);
-        let got: Vec<Value> = row
-            .vector
-            .iter()
-            .map(|v| serde_json::to_value(v).expect("a scalar"))
-            .collect();
+        let got: Vec<Value> = row.vector.iter().map(|v| serde_json::to_value(v).expect("a scalar")).collect();
         values += compare(&row.request_id, &want.features, &names, &got, &mut wrong);
     }
-    assert_eq!(
-        (values, wrong.len()),
-        (7_600, 0),
-        "{:#?}",
-        &wrong[..wrong.len().min(20)]
-    );
+    assert_eq!((values, wrong.len()), (7_600, 0), "{:#?}", &wrong[..wrong.len().min(20)]);
 }
 
 /// The logged vectors of the golden requests that were served.
 pub fn check(predictions: &[Value], names: &[String]) {
-    let by_id: HashMap<&str, &Value> = predictions
-        .iter()
-        .map(|p| (p["id"].as_str().expect("an id"), p))
-        .collect();
+    let by_id: HashMap<&str, &Value> = predictions.iter().map(|p| (p["id"].as_str().expect("an id"), p)).collect();
     assert_eq!(by_id.len(), predictions.len(), "each id once");
     let (mut wrong, mut requests) = (Vec::new(), 0);
     // A request of the day before the training may have been learnt after it; leave a day on both sides.
     let served = |g: &Golden| g.time > time(TRAIN) && g.time < time(END);
     for (id, g) in golden().iter().filter(|(_, g)| served(g)) {
         let prediction = PredictionId::of_request(g.time, MODEL, id).to_string();
-        let record = by_id
-            .get(prediction.as_str())
-            .unwrap_or_else(|| panic!("{id} was not logged as {prediction}"));
+        let record = by_id.get(prediction.as_str()).unwrap_or_else(|| panic!("{id} was not logged as {prediction}"));
         assert_eq!(record["request_id"], id.as_str());
-        compare(
-            id,
-            &g.features,
-            names,
-            record["vector"].as_array().expect("a vector"),
-            &mut wrong,
-        );
+        compare(id, &g.features, names, record["vector"].as_array().expect("a vector"), &mut wrong);
         requests += 1;
     }
     assert!(requests >= 5, "only {requests} golden requests in range");
@@ -158,12 +107,7 @@ pub fn check(predictions: &[Value], names: &[String]) {
 /// The model's inputs in order.
 pub fn inputs() -> Vec<String> {
     let project = Project::load_with(&example(), [], &[]).expect("the example loads");
-    project
-        .models
-        .into_iter()
-        .find(|m| m.name == MODEL)
-        .expect("the model")
-        .features
+    project.models.into_iter().find(|m| m.name == MODEL).expect("the model").features
 }
 
 #[test]

@@ -24,50 +24,28 @@ fn every_answer_to_an_event() {
     let past = "2025-01-01T00:00:00Z";
     let post = |e: &Value| server.post("/v1/events", e);
     let (status, first) = post(&order("o1", past, 10.0));
-    assert_eq!(
-        (status, &first["results"][0]["status"]),
-        (202, &json!("accepted")),
-        "{first}"
-    );
+    assert_eq!((status, &first["results"][0]["status"]), (202, &json!("accepted")), "{first}");
     // Learnt more than an hour after it happened: kept, marked, not folded into features.
     assert_eq!(first["results"][0]["late"], true);
     let (status, again) = post(&order("o1", past, 10.0));
     assert_eq!(
         (status, &again["results"][0]),
-        (
-            200,
-            &json!({"status": "duplicate", "seq": first["results"][0]["seq"]})
-        )
+        (200, &json!({"status": "duplicate", "seq": first["results"][0]["seq"]}))
     );
     let table = [
         (409, "event_conflict", order("o1", past, 11.0)),
-        (
-            422,
-            "unknown_event_type",
-            json!({"id": "x", "type": "order_plaecd", "time": past}),
-        ),
+        (422, "unknown_event_type", json!({"id": "x", "type": "order_plaecd", "time": past})),
         (422, "", order("o2", "2999-01-01T00:00:00Z", 1.0)),
         (400, "", json!({"id": "x", "type": "order_placed"})),
-        (
-            400,
-            "",
-            json!({"id": "x", "type": "order_placed", "time": past, "extra": 1}),
-        ),
+        (400, "", json!({"id": "x", "type": "order_placed", "time": past, "extra": 1})),
     ];
     for (status, code, event) in table {
         let (got, problem) = post(&event);
         assert_eq!(got, status, "{event}: {problem}");
         assert!(code.is_empty() || problem["code"] == code, "{problem}");
-        assert!(
-            problem["detail"].as_str().is_some_and(|d| !d.is_empty()),
-            "{problem}"
-        );
+        assert!(problem["detail"].as_str().is_some_and(|d| !d.is_empty()), "{problem}");
     }
-    let mixed = format!(
-        "{}\nnot json\n{}\n",
-        order("o1", past, 10.0),
-        order("o3", past, 3.0)
-    );
+    let mixed = format!("{}\nnot json\n{}\n", order("o1", past, 10.0), order("o3", past, 3.0));
     let (status, many) = server.lines("/v1/events", &mixed).expect("an answer");
     assert_eq!(status, 202, "{many}");
     assert_eq!(
@@ -81,22 +59,13 @@ fn every_answer_to_an_event() {
 #[test]
 fn the_wall_clock_takes_no_times_and_no_replay() {
     let (_dir, server) = shop(&[]);
-    let (status, p) = server.post(
-        "/v1/models/returns/predict",
-        &json!({"time": "2025-01-01T00:00:00Z"}),
-    );
+    let (status, p) = server.post("/v1/models/returns/predict", &json!({"time": "2025-01-01T00:00:00Z"}));
     assert!(matches!(status, 409 | 422), "{status} {p}");
-    let (status, p) = server
-        .lines(
-            "/v1/replay",
-            &format!("{}\n", order("o1", "2025-01-01T00:00:00Z", 1.0)),
-        )
-        .expect("an answer");
+    let (status, p) =
+        server.lines("/v1/replay", &format!("{}\n", order("o1", "2025-01-01T00:00:00Z", 1.0))).expect("an answer");
     assert_eq!((status, &p["code"]), (409, &json!("clock_not_stream")));
-    let (status, p) = server.post(
-        "/v1/models/returns/predict",
-        &json!({"entities": {"customer": "c1"}, "context": {"amount": 1.0}}),
-    );
+    let (status, p) =
+        server.post("/v1/models/returns/predict", &json!({"entities": {"customer": "c1"}, "context": {"amount": 1.0}}));
     assert_eq!((status, &p["code"]), (409, &json!("no_version")), "{p}");
     let (status, p) = server.post("/v1/models/retruns/predict", &json!({}));
     assert_eq!((status, &p["code"]), (404, &json!("unknown_model")), "{p}");

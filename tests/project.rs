@@ -35,11 +35,7 @@ fn stream(days: i64) -> Vec<String> {
 fn make(dir: &Path) {
     let (code, _, err) = run(&["init", dir.to_str().expect("UTF-8")]);
     assert_eq!(code, 0, "{err}");
-    edit(
-        &dir.join("models/returns.toml"),
-        "matures_after = \"14d\"",
-        "matures_after = \"2d\"",
-    );
+    edit(&dir.join("models/returns.toml"), "matures_after = \"14d\"", "matures_after = \"2d\"");
 }
 
 fn serve(dir: &Path) -> Server {
@@ -63,14 +59,8 @@ fn from_init_to_why() {
     let lines = stream(60);
     let (history, live) = lines.split_at(lines.len() / 2);
     let replay = |server: &Server, lines: &[String]| {
-        let (status, sum) = server
-            .lines("/v1/replay", &lines.concat())
-            .expect("an answer");
-        assert_eq!(
-            (status, &sum["accepted"]),
-            (200, &json!(lines.len())),
-            "{sum}"
-        );
+        let (status, sum) = server.lines("/v1/replay", &lines.concat()).expect("an answer");
+        assert_eq!((status, &sum["accepted"]), (200, &json!(lines.len())), "{sum}");
         sum
     };
     assert_eq!(replay(&server, history)["predictions"], 0);
@@ -80,100 +70,55 @@ fn from_init_to_why() {
     let sum = replay(&server, live);
     assert!(sum["predictions"].as_u64() > Some(300), "{sum}");
 
-    let dear = ask(
-        &server,
-        &[
-            "predict",
-            MODEL,
-            "--entity",
-            "customer=c1",
-            "--context",
-            "amount=190.0",
-        ],
-    );
-    let cheap = ask(
-        &server,
-        &[
-            "predict",
-            MODEL,
-            "--entity",
-            "customer=c1",
-            "--context",
-            "amount=10.0",
-        ],
-    );
-    assert!(
-        dear["score"].as_f64() > cheap["score"].as_f64(),
-        "{dear}\n{cheap}"
-    );
+    let dear = ask(&server, &["predict", MODEL, "--entity", "customer=c1", "--context", "amount=190.0"]);
+    let cheap = ask(&server, &["predict", MODEL, "--entity", "customer=c1", "--context", "amount=10.0"]);
+    assert!(dear["score"].as_f64() > cheap["score"].as_f64(), "{dear}\n{cheap}");
 
-    let asked =
-        json!({"request_id": "q1", "entities": {"customer": "c2"}, "context": {"amount": 150.0}});
+    let asked = json!({"request_id": "q1", "entities": {"customer": "c2"}, "context": {"amount": 150.0}});
     let path = format!("/v1/models/{MODEL}/predict");
     let (status, answer) = server.post(&path, &asked);
     assert_eq!(status, 200, "{answer}");
     let (status, again) = server.post(&path, &asked);
-    assert_eq!(
-        (status, &again["repeated"], &again["id"]),
-        (200, &json!(true), &answer["id"]),
-        "{again}"
-    );
-    let (status, other) = server.post(
-        &path,
-        &json!({"request_id": "q1", "entities": {"customer": "c3"}, "context": {"amount": 150.0}}),
-    );
+    assert_eq!((status, &again["repeated"], &again["id"]), (200, &json!(true), &answer["id"]), "{again}");
+    let (status, other) =
+        server.post(&path, &json!({"request_id": "q1", "entities": {"customer": "c3"}, "context": {"amount": 150.0}}));
     assert_eq!(status, 422, "{other}");
 
     outcomes(&server);
 
     let monitor = ask(&server, &["monitor", "show", MODEL]);
-    let windows = monitor["windows"]
-        .as_array()
-        .or(monitor.as_array())
-        .expect("windows");
+    let windows = monitor["windows"].as_array().or(monitor.as_array()).expect("windows");
     assert!(!windows.is_empty(), "{monitor}");
     let report = server.ok(&format!("/v1/models/{MODEL}/monitor"));
-    assert!(
-        report["total"]["quality"]["auc"].as_f64() > Some(0.8),
-        "{}",
-        report["total"]["quality"]
-    );
+    assert!(report["total"]["quality"]["auc"].as_f64() > Some(0.8), "{}", report["total"]["quality"]);
 
     let id = answer["id"].as_str().expect("an id");
     let why = ask(&server, &["why", id]);
-    assert_eq!(
-        (&why["version"], &why["request_id"]),
-        (&json!("v1"), &json!("q1")),
-        "{why}"
-    );
-    assert!(
-        why["features"]["orders_30d"]["value"].as_f64() > Some(0.0),
-        "{why}"
-    );
+    assert_eq!((&why["version"], &why["request_id"]), (&json!("v1"), &json!("q1")), "{why}");
+    assert!(why["features"]["orders_30d"]["value"].as_f64() > Some(0.0), "{why}");
     assert_eq!(why["outcomes"][0]["label"], true, "{why}");
 
-    // A damaged model is refused by name, never served.
     server.kill();
+    the_wall_clock_takes_no_time(dir.path(), &path);
+    // A damaged model is refused by name, never served.
     let file = dir.path().join("data/models/returns/v1/model.safetensors");
     let mut bytes = std::fs::read(&file).expect("the weights");
     *bytes.last_mut().expect("bytes") ^= 1;
     std::fs::write(&file, bytes).expect("written");
     let server = serve(dir.path());
-    let (status, problem) = server.post(
-        &path,
-        &json!({"entities": {"customer": "c2"}, "context": {"amount": 150.0}}),
-    );
-    assert_eq!(
-        (status, &problem["code"]),
-        (503, &json!("model_not_loadable")),
-        "{problem}"
-    );
-    assert!(
-        problem["detail"]
-            .as_str()
-            .is_some_and(|d| d.contains("sha256")),
-        "{problem}"
-    );
+    let (status, problem) = server.post(&path, &json!({"entities": {"customer": "c2"}, "context": {"amount": 150.0}}));
+    assert_eq!((status, &problem["code"]), (503, &json!("model_not_loadable")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|d| d.contains("sha256")), "{problem}");
+}
+
+fn the_wall_clock_takes_no_time(dir: &Path, path: &str) {
+    let server = Server::start(dir, &["storage.durability=process"]);
+    let mut body = json!({"entities": {"customer": "c2"}, "context": {"amount": 150.0}});
+    assert_eq!(server.post(path, &body).0, 200);
+    body["time"] = at(60 * DAY).into();
+    let (status, problem) = server.post(path, &body);
+    assert_eq!(status, 422, "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|d| d.contains("clock")), "{problem}");
 }
 
 fn outcomes(server: &Server) {
@@ -181,27 +126,14 @@ fn outcomes(server: &Server) {
         let time = at(60 * DAY + DAY / 2);
         let body = json!({"model": MODEL, "request_id": id, "label": label, "time": time, "revision": revision});
         let (status, answer) = server.post("/v1/outcomes", &body);
-        (
-            status,
-            answer["status"]
-                .as_str()
-                .or(answer["code"].as_str())
-                .unwrap_or_default()
-                .to_owned(),
-        )
+        (status, answer["status"].as_str().or(answer["code"].as_str()).unwrap_or_default().to_owned())
     };
     let said = |status: u16, text: &str| (status, text.to_owned());
     assert_eq!(post("q1", true, 0), said(202, "matured"));
     assert_eq!(post("q1", true, 0), said(200, "duplicate"));
-    let (status, problem) = server.post(
-        "/v1/outcomes",
-        &json!({"model": MODEL, "request_id": "q1", "label": false, "time": at(60 * DAY)}),
-    );
-    assert_eq!(
-        (status, &problem["code"]),
-        (409, &json!("outcome_conflict")),
-        "{problem}"
-    );
+    let (status, problem) =
+        server.post("/v1/outcomes", &json!({"model": MODEL, "request_id": "q1", "label": false, "time": at(60 * DAY)}));
+    assert_eq!((status, &problem["code"]), (409, &json!("outcome_conflict")), "{problem}");
     assert_eq!(post("q1", false, 1), said(202, "amended"));
     assert_eq!(post("q1", true, 2), said(202, "amended"));
     assert_eq!(post("not-asked-yet", true, 0), said(202, "parked"));

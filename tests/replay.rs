@@ -8,11 +8,7 @@ use std::time::Instant;
 #[test]
 fn batch_size_changes_nothing() {
     let (large, small) = (flights::reference(), flights::replay(50));
-    assert!(
-        large.predictions.len() > 5_000,
-        "{}",
-        large.predictions.len()
-    );
+    assert!(large.predictions.len() > 5_000, "{}", large.predictions.len());
     assert_eq!(large.predictions.len(), small.predictions.len());
     for (a, b) in large.predictions.iter().zip(&small.predictions) {
         assert_eq!(a.to_string(), b.to_string());
@@ -38,8 +34,7 @@ fn deaths_in_the_middle_of_a_batch_change_nothing() {
     let mut usual = None;
     let mut deaths = 0;
     for (i, lines) in batches.iter().enumerate() {
-        let due =
-            i > 0 && i % (batches.len() / (DEATHS as usize + 1)).max(1) == 0 && deaths < DEATHS;
+        let due = i > 0 && i % (batches.len() / (DEATHS as usize + 1)).max(1) == 0 && deaths < DEATHS;
         if due {
             deaths += 1;
             let pause = usual.expect("a batch was timed") * deaths / (DEATHS + 1);
@@ -66,21 +61,13 @@ fn deaths_in_the_middle_of_a_batch_change_nothing() {
     golden::check(&here.predictions, &golden::inputs());
     assert_eq!(here.predictions.len(), there.predictions.len());
     for (a, b) in here.predictions.iter().zip(&there.predictions) {
-        assert_eq!(
-            (&a["id"], &a["vector"], &a["score"]),
-            (&b["id"], &b["vector"], &b["score"])
-        );
+        assert_eq!((&a["id"], &a["vector"], &a["score"]), (&b["id"], &b["vector"], &b["score"]));
     }
-    assert_eq!(
-        here.monitor["total"]["quality"],
-        there.monitor["total"]["quality"]
-    );
+    assert_eq!(here.monitor["total"]["quality"], there.monitor["total"]["quality"]);
 }
 
 /// Posts without caring for an answer.
 fn post(url: &str, lines: &[(understudy_domain::time::Timestamp, String)]) {
     let body: String = lines.iter().flat_map(|(_, l)| [l.as_str(), "\n"]).collect();
-    let _ = ureq::post(format!("{url}/v1/replay"))
-        .content_type("application/x-ndjson")
-        .send(body.as_bytes());
+    let _ = ureq::post(format!("{url}/v1/replay")).content_type("application/x-ndjson").send(body.as_bytes());
 }

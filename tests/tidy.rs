@@ -24,16 +24,8 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     walk(&root.join(folder), &mut paths);
     paths.sort();
     assert!(!paths.is_empty(), "{folder} has no sources");
-    let name = |p: &Path| {
-        p.strip_prefix(root)
-            .expect("below the root")
-            .display()
-            .to_string()
-    };
-    paths
-        .iter()
-        .map(|p| (name(p), std::fs::read_to_string(p).expect("UTF-8")))
-        .collect()
+    let name = |p: &Path| p.strip_prefix(root).expect("below the root").display().to_string();
+    paths.iter().map(|p| (name(p), std::fs::read_to_string(p).expect("UTF-8"))).collect()
 }
 
 /// Lines of code (not of comments) that name one of `words` as whole words.
@@ -49,12 +41,7 @@ fn naming(files: &[(String, String)], words: &[&str]) -> Vec<String> {
     for (file, text) in files {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            found.extend(
-                words
-                    .iter()
-                    .filter(|w| names(code, w))
-                    .map(|w| format!("{file}:{}: {w}", number + 1)),
-            );
+            found.extend(words.iter().filter(|w| names(code, w)).map(|w| format!("{file}:{}: {w}", number + 1)));
         }
     }
     found
@@ -66,36 +53,14 @@ fn none(found: Vec<String>, why: &str) {
 
 #[test]
 fn the_domain_is_pure() {
-    let impure = [
-        "std::fs",
-        "std::net",
-        "std::env",
-        "SystemTime",
-        "Instant",
-        "rand",
-        "tokio",
-    ];
-    none(
-        naming(&sources("domain"), &impure),
-        "the domain does no I/O and reads no clock, environment or randomness",
-    );
+    let impure = ["std::fs", "std::net", "std::env", "SystemTime", "Instant", "rand", "tokio"];
+    none(naming(&sources("domain"), &impure), "the domain does no I/O and reads no clock, environment or randomness");
 }
 
 #[test]
 fn actors_do_not_know_what_implements_their_ports() {
-    let concrete = [
-        "sled",
-        "candle_core",
-        "candle_nn",
-        "candle",
-        "actix_web",
-        "std::fs",
-        "std::net",
-    ];
-    none(
-        naming(&sources("actors"), &concrete),
-        "the actors own ports; src implements them",
-    );
+    let concrete = ["sled", "candle_core", "candle_nn", "candle", "actix_web", "std::fs", "std::net"];
+    none(naming(&sources("actors"), &concrete), "the actors own ports; src implements them");
 }
 
 #[test]
@@ -108,27 +73,15 @@ fn bincode_stands_in_one_file() {
 #[test]
 fn files_are_short_and_finished() {
     // Put together here, so that this file does not name itself.
-    let unfinished = [
-        ["TO", "DO"].concat(),
-        ["FIX", "ME"].concat(),
-        ["to", "do!("].concat(),
-        ["unimple", "mented!("].concat(),
-    ];
+    let unfinished =
+        [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["to", "do!("].concat(), ["unimple", "mented!("].concat()];
     let mut wrong = Vec::new();
-    for (name, text) in ["src", "actors", "domain", "tests"]
-        .into_iter()
-        .flat_map(sources)
-    {
+    for (name, text) in ["src", "actors", "domain", "tests"].into_iter().flat_map(sources) {
         let lines = text.lines().count();
         if lines > MAX_LINES && !LONGER.contains(&name.as_str()) {
             wrong.push(format!("{name}: {lines} lines, at most {MAX_LINES}"));
         }
-        wrong.extend(
-            unfinished
-                .iter()
-                .filter(|w| text.contains(*w))
-                .map(|w| format!("{name}: {w}")),
-        );
+        wrong.extend(unfinished.iter().filter(|w| text.contains(*w)).map(|w| format!("{name}: {w}")));
         if !name.ends_with("tests.rs") && !text.starts_with("//!") {
             wrong.push(format!("{name}: no header that says what it is for"));
         }
@@ -138,12 +91,6 @@ fn files_are_short_and_finished() {
 
 #[test]
 fn words_are_found_whole_and_only_in_code() {
-    let files = [(
-        "a.rs".to_owned(),
-        "use std::fs;\n// std::fs\nlet operand = rand();".to_owned(),
-    )];
-    assert_eq!(
-        naming(&files, &["std::fs", "rand"]),
-        ["a.rs:1: std::fs", "a.rs:3: rand"]
-    );
+    let files = [("a.rs".to_owned(), "use std::fs;\n// std::fs\nlet operand = rand();".to_owned())];
+    assert_eq!(naming(&files, &["std::fs", "rand"]), ["a.rs:1: std::fs", "a.rs:3: rand"]);
 }

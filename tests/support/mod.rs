@@ -26,39 +26,25 @@ impl Server {
     /// Serves a project on a free port; `set` are overrides such as `clock.source=stream`.
     pub fn start(project: &Path, set: &[&str]) -> Server {
         let mut command = program(&["serve", "--project"]);
-        command
-            .arg(project)
-            .args(["--set", "server.port=0", "--set", "log.level=warn"]);
+        command.arg(project).args(["--set", "server.port=0", "--set", "log.level=warn"]);
         for s in set {
             command.args(["--set", s]);
         }
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let lines = follow(child.stderr.take().expect("stderr is piped"));
         let mut seen = Vec::new();
         let url = loop {
             match lines.recv_timeout(PATIENCE) {
                 Ok(line) => match line.strip_prefix("serving on ") {
                     Some(rest) => {
-                        break rest
-                            .split_whitespace()
-                            .next()
-                            .expect("an address")
-                            .to_owned();
+                        break rest.split_whitespace().next().expect("an address").to_owned();
                     }
                     None => seen.push(line),
                 },
                 Err(e) => panic!("the server did not start ({e}):\n{}", seen.join("\n")),
             }
         };
-        Server {
-            child,
-            url,
-            agent: agent(),
-        }
+        Server { child, url, agent: agent() }
     }
 
     pub fn kill(&mut self) {
@@ -78,33 +64,19 @@ impl Server {
     }
 
     pub fn text(&self, path: &str, accept: &str) -> String {
-        let sent = self
-            .agent
-            .get(format!("{}{path}", self.url))
-            .header("accept", accept)
-            .call();
+        let sent = self.agent.get(format!("{}{path}", self.url)).header("accept", accept).call();
         let mut got = sent.unwrap_or_else(|e| panic!("{path}: {e}"));
-        got.body_mut()
-            .with_config()
-            .limit(1 << 30)
-            .read_to_string()
-            .expect("a text")
+        got.body_mut().with_config().limit(1 << 30).read_to_string().expect("a text")
     }
 
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let sent = self
-            .agent
-            .post(format!("{}{path}", self.url))
-            .content_type("application/json");
+        let sent = self.agent.post(format!("{}{path}", self.url)).content_type("application/json");
         answer(sent.send(body.to_string().as_bytes()))
     }
 
     /// Lines of JSON; `None` when the server died meanwhile.
     pub fn lines(&self, path: &str, body: &str) -> Option<(u16, Value)> {
-        let sent = self
-            .agent
-            .post(format!("{}{path}", self.url))
-            .content_type("application/x-ndjson");
+        let sent = self.agent.post(format!("{}{path}", self.url)).content_type("application/x-ndjson");
         let mut got = sent.send(body.as_bytes()).ok()?;
         let text = got.body_mut().read_to_string().ok()?;
         Some((got.status().as_u16(), serde_json::from_str(&text).ok()?))
@@ -128,10 +100,7 @@ impl Server {
         let mut after = "0".repeat(26);
         let mut all: Vec<Value> = Vec::new();
         loop {
-            let page = self.text(
-                &format!("/v1/predictions?limit=10000&after={after}"),
-                "application/x-ndjson",
-            );
+            let page = self.text(&format!("/v1/predictions?limit=10000&after={after}"), "application/x-ndjson");
             let before = all.len();
             all.extend(page.lines().map(|l| {
                 let mut v: Value = serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"));
@@ -139,9 +108,7 @@ impl Server {
                 v
             }));
             match all.last() {
-                Some(last) if all.len() > before => {
-                    after = last["id"].as_str().expect("an id").to_owned()
-                }
+                Some(last) if all.len() > before => after = last["id"].as_str().expect("an id").to_owned(),
                 _ => return all,
             }
         }
@@ -166,11 +133,7 @@ pub fn program(args: &[&str]) -> Command {
 
 /// Exit code, stdout and stderr of a command that ends.
 pub fn run(args: &[&str]) -> (i32, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = program(args).output().expect("the program starts");
+    let Output { status, stdout, stderr } = program(args).output().expect("the program starts");
     let text = |b: Vec<u8>| String::from_utf8(b).expect("UTF-8");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
@@ -209,24 +172,14 @@ pub fn edit(file: &Path, from: &str, to: &str) {
 }
 
 fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None);
+    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
     config.timeout_global(Some(PATIENCE)).build().new_agent()
 }
 
 fn answer(sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
     let mut got = sent.expect("the server answers");
-    let text = got
-        .body_mut()
-        .with_config()
-        .limit(1 << 30)
-        .read_to_string()
-        .expect("a text");
-    (
-        got.status().as_u16(),
-        serde_json::from_str(&text).unwrap_or(Value::String(text)),
-    )
+    let text = got.body_mut().with_config().limit(1 << 30).read_to_string().expect("a text");
+    (got.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
 /// Lines as they come; reading never stops, so that the child never blocks on a full pipe.
