@@ -6,3 +6,6 @@ mod registry;
 mod train;
 
 pub use registry::Registry;
+
+#[cfg(test)]
+mod tests;
