@@ -113,7 +113,9 @@ impl Cell {
         let _permit = self.permit()?;
         let (done, results) = oneshot::channel();
         self.system.logger.do_send(PostOutcomes { outcomes, derived: false, done });
-        results.await.map_err(|_| Refusal::Internal { detail: "the prediction logger is being restarted; send again".into() })?
+        results
+            .await
+            .map_err(|_| Refusal::Internal { detail: "the prediction logger is being restarted; send again".into() })?
     }
 
     /// True while a recorded stream is the clock.
@@ -127,7 +129,11 @@ impl Cell {
     }
 
     /// The record as it went to the log: for tests and the gateway's own use.
-    pub(crate) fn log(&self, record: Arc<PredictionRecord>, durable: Option<oneshot::Sender<Result<(), crate::ports::StoreError>>>) -> bool {
+    pub(crate) fn log(
+        &self,
+        record: Arc<PredictionRecord>,
+        durable: Option<oneshot::Sender<Result<(), crate::ports::StoreError>>>,
+    ) -> bool {
         if self.system.queued.fetch_add(1, Relaxed) >= self.deps().settings.log_queue {
             self.system.queued.fetch_sub(1, Relaxed);
             self.deps().counters.dropped();

@@ -215,7 +215,9 @@ impl Handler<KnownEvents> for EventLogger {
 
     fn handle(&mut self, m: KnownEvents, ctx: &mut Self::Context) -> Self::Result {
         let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |logger, _| Ok(m.ids.iter().map(|id| logger.state.seen.get(*id).is_some()).collect()))
+        guarded(self, ctx, &vitals, |logger, _| {
+            Ok(m.ids.iter().map(|id| logger.state.seen.get(*id).is_some()).collect())
+        })
     }
 }
 

@@ -83,7 +83,11 @@ impl FeatureShard {
         let stored = self.deps.features.layout()? == Some(layout);
         let mut watermark = if stored { self.deps.features.watermark(self.index)? } else { 0 };
         if watermark > self.deps.events.last_seq() {
-            tracing::warn!(shard = self.index, watermark, "snapshot is ahead of the log; rebuilding from the log alone");
+            tracing::warn!(
+                shard = self.index,
+                watermark,
+                "snapshot is ahead of the log; rebuilding from the log alone"
+            );
             watermark = 0;
         }
         table.set_may_be_cold(watermark > 0);
@@ -201,10 +205,11 @@ impl Handler<LoadEntity> for FeatureShard {
         guarded(self, ctx, &vitals, |shard, _| {
             let state = match shard.unsaved.remove(&m.entity) {
                 Some(state) => Some(state),
-                None => shard.deps.features.load(shard.index, m.entity).map_err(|e| Refusal::Unavailable {
-                    code: "storage_unavailable",
-                    detail: e.to_string(),
-                })?,
+                None => shard
+                    .deps
+                    .features
+                    .load(shard.index, m.entity)
+                    .map_err(|e| Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() })?,
             };
             let Some(state) = state else { return Ok(false) };
             shard.deps.counters.cold_loads.fetch_add(1, Relaxed);
@@ -271,11 +276,15 @@ impl Handler<KeepHouse> for FeatureShard {
 
     fn handle(&mut self, _: KeepHouse, ctx: &mut Self::Context) {
         let shard = self.index;
-        ctx.address().send(SaveSnapshot).into_actor(self).map(move |r, _, _| {
-            if let Ok(Err(e)) = r {
-                tracing::warn!(shard, ?e, "snapshot not saved; the event log still has it all");
-            }
-        }).spawn(ctx);
+        ctx.address()
+            .send(SaveSnapshot)
+            .into_actor(self)
+            .map(move |r, _, _| {
+                if let Ok(Err(e)) = r {
+                    tracing::warn!(shard, ?e, "snapshot not saved; the event log still has it all");
+                }
+            })
+            .spawn(ctx);
     }
 }
 

@@ -60,10 +60,13 @@ impl Handler<Predict> for ModelInstance {
         let vitals = self.vitals.clone();
         guarded(self, ctx, &vitals, |instance, _| {
             let rows: Vec<&[Value]> = m.rows.iter().map(Vec::as_slice).collect();
-            let scores = instance.runtime.predict(&rows).map_err(|e| Refusal::Internal { detail: format!("model: {e}") })?;
+            let scores =
+                instance.runtime.predict(&rows).map_err(|e| Refusal::Internal { detail: format!("model: {e}") })?;
             let sound = scores.len() == rows.len() && scores.iter().all(|s| (0.0..=1.0).contains(s));
             if !sound {
-                return Err(Refusal::Internal { detail: "the model answered with the wrong shape or a value that is no probability".into() });
+                return Err(Refusal::Internal {
+                    detail: "the model answered with the wrong shape or a value that is no probability".into(),
+                });
             }
             Ok(Scored { rows: m.rows, scores })
         })

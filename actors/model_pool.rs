@@ -102,7 +102,13 @@ impl ModelPool {
         self.state.table = Arc::new(RouteTable::champions(epoch, champions));
         let apply = ApplyRoutes {
             table: self.state.table.clone(),
-            models: self.state.loaded.values().filter(|l| self.state.champions.get(&l.model).is_some_and(|v| **v == *l.version)).cloned().collect(),
+            models: self
+                .state
+                .loaded
+                .values()
+                .filter(|l| self.state.champions.get(&l.model).is_some_and(|v| **v == *l.version))
+                .cloned()
+                .collect(),
         };
         for router in &self.state.routers {
             router.do_send(apply.clone());
@@ -164,11 +170,12 @@ impl ModelPool {
 }
 
 fn load(deps: &Deps, model: &Arc<str>, version: &str) -> Result<LoadedModel, Refusal> {
-    let plan = deps.catalog.model(model).ok_or_else(|| Refusal::NotFound {
-        code: "unknown_model",
-        detail: format!("no model is named `{model}`"),
-    })?;
-    let known = deps.loader.versions(model).map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
+    let plan = deps
+        .catalog
+        .model(model)
+        .ok_or_else(|| Refusal::NotFound { code: "unknown_model", detail: format!("no model is named `{model}`") })?;
+    let known =
+        deps.loader.versions(model).map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
     if !known.iter().any(|v| v == version) {
         return Err(Refusal::NotFound {
             code: "unknown_version",
@@ -222,7 +229,10 @@ impl Handler<JoinPool> for ModelPool {
     type Result = ();
 
     fn handle(&mut self, m: JoinPool, _: &mut Self::Context) {
-        m.router.do_send(ApplyRoutes { table: self.state.table.clone(), models: self.state.loaded.values().cloned().collect() });
+        m.router.do_send(ApplyRoutes {
+            table: self.state.table.clone(),
+            models: self.state.loaded.values().cloned().collect(),
+        });
         self.state.routers.push(m.router);
         self.state.routers.retain(Addr::connected);
     }
@@ -243,14 +253,20 @@ impl Handler<ActivateVersion> for ModelPool {
 
     fn handle(&mut self, m: ActivateVersion, ctx: &mut Self::Context) -> Self::Result {
         let waiting = self.acquire((m.model.clone(), m.version.clone()), ctx);
-        Box::pin(async move { waiting.await.unwrap_or_else(|_| Err(gone())) }.into_actor(self).map(|loaded, pool, _| {
-            loaded?;
-            let versions = pool.deps.loader.versions(&m.model).map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
-            pool.state.versions.insert(m.model.clone(), versions);
-            pool.state.champions.insert(m.model, m.version);
-            pool.publish_routes();
-            Ok(pool.state.table.epoch)
-        }))
+        Box::pin(async move { waiting.await.unwrap_or_else(|_| Err(gone())) }.into_actor(self).map(
+            |loaded, pool, _| {
+                loaded?;
+                let versions = pool
+                    .deps
+                    .loader
+                    .versions(&m.model)
+                    .map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
+                pool.state.versions.insert(m.model.clone(), versions);
+                pool.state.champions.insert(m.model, m.version);
+                pool.publish_routes();
+                Ok(pool.state.table.epoch)
+            },
+        ))
     }
 }
 

@@ -372,9 +372,10 @@ impl Handler<FlushLog> for PredictionLogger {
 pub fn unavailable(e: StoreError) -> Refusal {
     match &e {
         StoreError::Full => Refusal::Overloaded { retry_after_ms: 1000 },
-        StoreError::Io(text) if text.contains("os error 28") => {
-            Refusal::Unavailable { code: "disk_full", detail: "the disk is full; free some space and send again".into() }
-        }
+        StoreError::Io(text) if text.contains("os error 28") => Refusal::Unavailable {
+            code: "disk_full",
+            detail: "the disk is full; free some space and send again".into(),
+        },
         _ => Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() },
     }
 }

@@ -26,9 +26,16 @@ pub struct RoutePrediction {
 }
 
 pub enum Routed {
-    Ready { version: Arc<str>, epoch: u64, model: Arc<LoadedModel>, instance: Addr<ModelInstance> },
+    Ready {
+        version: Arc<str>,
+        epoch: u64,
+        model: Arc<LoadedModel>,
+        instance: Addr<ModelInstance>,
+    },
     /// Send `LoadHere`, then ask again.
-    NotLoaded { version: String },
+    NotLoaded {
+        version: String,
+    },
 }
 
 /// Load a version on this worker; waits for the pool.

@@ -75,12 +75,8 @@ impl System {
             })
             .collect();
         let queued = Arc::new(AtomicU64::new(0));
-        let logger = PredictionLogger::new(
-            deps.clone(),
-            vitals("prediction_logger".into()),
-            monitors.clone(),
-            queued.clone(),
-        );
+        let logger =
+            PredictionLogger::new(deps.clone(), vitals("prediction_logger".into()), monitors.clone(), queued.clone());
         let logger = Supervisor::start_in_arbiter(&threads.logging, move |_| logger);
         let tables: Vec<SharedTable> =
             (0..deps.settings.shards).map(|i| Arc::new(Mutex::new(empty_table(i, &deps)))).collect();

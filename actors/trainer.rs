@@ -93,7 +93,10 @@ impl Trainer {
         plan.spec.request.as_ref().ok_or_else(|| missing("request"))?;
         plan.spec.outcome.as_ref().ok_or_else(|| missing("outcome"))?;
         if let Some((id, ..)) = self.queue.iter().find(|(_, m, _)| m == model) {
-            return Err(Refusal::Conflict { code: "already_queued", detail: format!("job {id} of `{model}` is waiting") });
+            return Err(Refusal::Conflict {
+                code: "already_queued",
+                detail: format!("job {id} of `{model}` is waiting"),
+            });
         }
         let job = self.jobs.add(model);
         self.queue.push_back((job.job, model.to_owned(), self.deps.clock.now()));
@@ -144,8 +147,9 @@ fn train(deps: &Deps, jobs: &Jobs, id: u64, model: &str, until: Timestamp) -> Re
     jobs.update(id, |j| j.state = JobState::Backfilling);
     let last = deps.events.last_seq().max(1);
     let vector = deps.catalog.plan.vector(&plan.spec.features).map_err(|_| "the features changed")?;
-    let mut backfill = Backfill::new(deps.catalog.plan.clone(), vector, &request.event, Some(&outcome), spec.from, until)
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let mut backfill =
+        Backfill::new(deps.catalog.plan.clone(), vector, &request.event, Some(&outcome), spec.from, until)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     deps.events
         .scan(1, &mut |e| {
             if e.seq % 4096 == 0 {

@@ -73,20 +73,19 @@ impl Labels {
             match plan.event_properties(event) {
                 None => problems.push(Problem::new(key, format!("there is no event type `{event}`"), "")),
                 Some(known) if !known.iter().any(|(n, t)| n == request && *t == ValueType::Category) => {
-                    let hint = closest(request, known.iter().map(|(n, _)| n.as_str()))
-                        .map_or_else(|| format!("declare `{request} = \"category\"` there"), |k| format!("did you mean `{k}`?"));
+                    let hint = closest(request, known.iter().map(|(n, _)| n.as_str())).map_or_else(
+                        || format!("declare `{request} = \"category\"` there"),
+                        |k| format!("did you mean `{k}`?"),
+                    );
                     problems.push(Problem::new(key, format!("`{event}` has no text property `{request}`"), hint));
                 }
                 Some(_) => {}
             }
         }
         match Program::compile(label, properties, Some(ValueType::Bool)) {
-            Ok(label) if problems.is_empty() => Ok(Some(Labels {
-                event: event.clone(),
-                request: request.clone(),
-                label,
-                void: void.cloned(),
-            })),
+            Ok(label) if problems.is_empty() => {
+                Ok(Some(Labels { event: event.clone(), request: request.clone(), label, void: void.cloned() }))
+            }
             Ok(_) => Err(problems),
             Err(e) => {
                 problems.push(Problem::new("outcome.label", e.message, e.hint));

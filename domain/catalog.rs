@@ -1,14 +1,14 @@
 //! A project, compiled: what every request, event and training job runs on.
 
+use crate::event::Event;
 use crate::expr::Program;
 use crate::features::{Plan, VectorPlan};
 use crate::model::{Signature, SignatureFeature};
 use crate::prediction::{OutcomeRecord, OutcomeTarget};
 use crate::problem::{Problem, closest};
 use crate::project::{Checks, FeatureFile, ModelSpec, RuleSpec};
-use crate::event::Event;
-use crate::value::{Value, ValueType};
 use crate::validate::Rules;
+use crate::value::{Value, ValueType};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -58,7 +58,12 @@ impl Catalog {
                 Ok(model) => {
                     let model = Arc::new(model);
                     if let Some(request) = &spec.request {
-                        known_event(features, &request.event, &format!("models.{}.request.event", spec.name), &mut problems);
+                        known_event(
+                            features,
+                            &request.event,
+                            &format!("models.{}.request.event", spec.name),
+                            &mut problems,
+                        );
                         catalog.requests.entry(request.event.clone()).or_default().push(model.clone());
                     }
                     catalog.models.insert(spec.name.clone(), model);

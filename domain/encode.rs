@@ -23,9 +23,18 @@ pub struct Encoder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum Column {
-    Numeric { median: f64, low: f64, high: f64, mean: f64, std: f64, missing: bool },
+    Numeric {
+        median: f64,
+        low: f64,
+        high: f64,
+        mean: f64,
+        std: f64,
+        missing: bool,
+    },
     /// Sorted.
-    Category { vocabulary: Vec<String> },
+    Category {
+        vocabulary: Vec<String>,
+    },
 }
 
 impl Column {
@@ -106,7 +115,9 @@ impl Encoder {
                 Column::Category { vocabulary } => {
                     let start = out.len();
                     out.resize(start + vocabulary.len(), 0.0);
-                    if let Some(i) = value.as_str().and_then(|s| vocabulary.binary_search_by(|v| v.as_str().cmp(s)).ok()) {
+                    if let Some(i) =
+                        value.as_str().and_then(|s| vocabulary.binary_search_by(|v| v.as_str().cmp(s)).ok())
+                    {
                         out[start + i] = 1.0;
                     }
                 }
@@ -132,7 +143,12 @@ mod tests {
     #[test]
     fn missing_unseen_and_extreme_values_have_their_place() {
         let rows: Vec<Vec<Value>> = (0..1000)
-            .map(|i| vec![if i % 20 == 0 { Value::Null } else { Value::Float(f64::from(i)) }, ["a", "b"][i as usize % 2].into()])
+            .map(|i| {
+                vec![
+                    if i % 20 == 0 { Value::Null } else { Value::Float(f64::from(i)) },
+                    ["a", "b"][i as usize % 2].into(),
+                ]
+            })
             .collect();
         let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
         let encoder = Encoder::fit(&signature(), &rows);

@@ -28,9 +28,7 @@ pub struct EntityHash(pub u128);
 
 impl EntityHash {
     pub fn new<'a>(entity: &'a str, parts: impl IntoIterator<Item = &'a str>) -> Self {
-        EntityHash(fixed_hash::of_parts(
-            std::iter::once(entity.as_bytes()).chain(parts.into_iter().map(str::as_bytes)),
-        ))
+        EntityHash(fixed_hash::of_parts(std::iter::once(entity.as_bytes()).chain(parts.into_iter().map(str::as_bytes))))
     }
 
     /// The shard that owns the entity.

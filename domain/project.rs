@@ -126,14 +126,25 @@ pub enum Transform {
     Log1p,
     Abs,
     Sqrt,
-    Scale { by: f64, #[serde(default)] plus: f64 },
-    Clip { min: f64, max: f64 },
+    Scale {
+        by: f64,
+        #[serde(default)]
+        plus: f64,
+    },
+    Clip {
+        min: f64,
+        max: f64,
+    },
     /// Index of the first edge that is greater than x.
-    Bucket { edges: Vec<f64> },
+    Bucket {
+        edges: Vec<f64>,
+    },
     Lowercase,
     Trim,
     /// Stable hash of the text modulo `buckets`, as an int.
-    HashBucket { buckets: u32 },
+    HashBucket {
+        buckets: u32,
+    },
     /// UTC hour of an RFC 3339 text, 0..23.
     HourOfDay,
     /// UTC weekday of an RFC 3339 text, Monday = 0.

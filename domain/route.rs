@@ -70,8 +70,7 @@ impl RouteTable {
 
     /// A table of one model with shares; see [`ModelRoute::weighted`].
     pub fn weighted(model: &str, salt: &str, shares: &[(&str, u32)], known: &[&str]) -> Result<Self, String> {
-        let route =
-            ModelRoute::weighted(salt, shares, known).map_err(|e| format!("routes of `{model}`: {e}"))?;
+        let route = ModelRoute::weighted(salt, shares, known).map_err(|e| format!("routes of `{model}`: {e}"))?;
         Ok(RouteTable { epoch: 1, models: BTreeMap::from([(model.to_string(), route)]) })
     }
 
@@ -198,12 +197,8 @@ impl TryFrom<Runs> for ModelRoute {
         let mut slots = Vec::with_capacity(SLOTS);
         for range in &r.ranges {
             let i = r.versions.iter().position(|v| *v == range.version);
-            let i =
-                i.ok_or_else(|| format!("range of `{}`, which is not among the versions", range.version))?;
-            if usize::from(range.from) != slots.len()
-                || range.until <= range.from
-                || usize::from(range.until) > SLOTS
-            {
+            let i = i.ok_or_else(|| format!("range of `{}`, which is not among the versions", range.version))?;
+            if usize::from(range.from) != slots.len() || range.until <= range.from || usize::from(range.until) > SLOTS {
                 return Err(format!(
                     "range {}..{} does not continue at slot {}; ranges follow each other from 0 to {SLOTS}",
                     range.from,

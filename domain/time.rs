@@ -91,8 +91,7 @@ impl FromStr for Timestamp {
     }
 }
 
-const UNITS: [(&str, i64); 6] =
-    [("ms", 1_000), ("us", 1), ("s", SECOND), ("m", MINUTE), ("h", HOUR), ("d", DAY)];
+const UNITS: [(&str, i64); 6] = [("ms", 1_000), ("us", 1), ("s", SECOND), ("m", MINUTE), ("h", HOUR), ("d", DAY)];
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -170,11 +170,7 @@ impl de::Visitor<'_> for Scalar {
         })
     }
     fn visit_f64<E: de::Error>(self, v: f64) -> Result<Value, E> {
-        if v.is_finite() {
-            Ok(Value::Float(v))
-        } else {
-            Err(E::custom("NaN and infinity are not values; send null"))
-        }
+        if v.is_finite() { Ok(Value::Float(v)) } else { Err(E::custom("NaN and infinity are not values; send null")) }
     }
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
         Ok(Value::text(v))

@@ -41,7 +41,10 @@ impl Cell {
         let keys = plan.entity_keys(entity);
         let hash = plan.entity_hashes(ids)[entity].ok_or_else(|| Refusal::Invalid {
             code: "missing_entity_key",
-            detail: format!("`{feature}` belongs to an entity with the keys {}; give each as entity=KEY:ID", keys.join(", ")),
+            detail: format!(
+                "`{feature}` belongs to an entity with the keys {}; give each as entity=KEY:ID",
+                keys.join(", ")
+            ),
         })?;
         let shard = hash.shard(self.system.tables.len());
         self.system.shards[shard].send(LoadEntity { entity: hash }).await.map_err(mailbox)??;
@@ -126,7 +129,10 @@ impl Cell {
             Ok(Some((record, outcomes)))
         })
         .await?
-        .ok_or_else(|| Refusal::NotFound { code: "unknown_prediction", detail: format!("no prediction `{id}` is in the log") })
+        .ok_or_else(|| Refusal::NotFound {
+            code: "unknown_prediction",
+            detail: format!("no prediction `{id}` is in the log"),
+        })
     }
 
     /// Up to `limit` logged predictions: in order of id after `after`, or the newest first without it.
@@ -157,17 +163,12 @@ impl Cell {
     pub async fn try_rules(&self, model: &str, rules: RuleFile, limit: usize) -> Result<serde_json::Value, Refusal> {
         let loaded = self.loaded(model, None).await?;
         let plan = self.deps().catalog.model(model).cloned().expect("loaded models are in the catalog");
-        let changed = validate::Rules::compile(
-            &loaded.signature,
-            &plan.checks,
-            &rules.rules,
-            model,
-            &plan.spec.profile,
-        )
-        .map_err(|problems| Refusal::Invalid {
-            code: "invalid_rules",
-            detail: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        })?;
+        let changed =
+            validate::Rules::compile(&loaded.signature, &plan.checks, &rules.rules, model, &plan.spec.profile)
+                .map_err(|problems| Refusal::Invalid {
+                    code: "invalid_rules",
+                    detail: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+                })?;
         let records = self.predictions(Some(model.to_owned()), None, limit).await?;
         let rows = records.iter().map(|r| (r.id, r.vector.as_slice()));
         let reference = changed.prepare(loaded.runtime.profile());

@@ -46,7 +46,11 @@ impl Cell {
     }
 
     /// A prediction inside an admitted request.
-    pub(super) async fn predict_admitted(&self, command: PredictCommand, deadline: Duration) -> Result<Answer, Refusal> {
+    pub(super) async fn predict_admitted(
+        &self,
+        command: PredictCommand,
+        deadline: Duration,
+    ) -> Result<Answer, Refusal> {
         let name = self.name(&command.model)?;
         let plan = self.deps().catalog.model(&name).cloned().expect("names are the catalog's");
         let time = self.request_time(command.time)?;
@@ -182,7 +186,14 @@ impl Cell {
         });
         self.deps().counters.predictions.add(&[name, &route.version, verdict_name(record.verdict)], 1);
         let logged = self.log_record(record.clone()).await?;
-        Ok(Answer { record, signature: signature.clone(), calibrated: route.model.calibrated, stale, repeated: false, logged })
+        Ok(Answer {
+            record,
+            signature: signature.clone(),
+            calibrated: route.model.calibrated,
+            stale,
+            repeated: false,
+            logged,
+        })
     }
 
     async fn log_record(&self, record: Arc<PredictionRecord>) -> Result<bool, Refusal> {
@@ -201,11 +212,8 @@ impl Cell {
     }
 
     async fn route(&self, name: &Arc<str>, plan: &ModelPlan, command: &PredictCommand) -> Result<Route, Refusal> {
-        let ask = || RoutePrediction {
-            model: name.clone(),
-            version: command.version.clone(),
-            unit: unit_of(plan, command),
-        };
+        let ask =
+            || RoutePrediction { model: name.clone(), version: command.version.clone(), unit: unit_of(plan, command) };
         let mut routed = self.router.send(ask()).await.map_err(mailbox)??;
         if let Routed::NotLoaded { version } = routed {
             self.router.send(LoadHere { model: name.clone(), version }).await.map_err(mailbox)??;
@@ -220,7 +228,12 @@ impl Cell {
     }
 
     /// The features as of `time`: entity features from the shards, then context and expressions.
-    pub(super) async fn vector(&self, plan: &ModelPlan, command: &PredictCommand, time: Timestamp) -> Result<Vector, Refusal> {
+    pub(super) async fn vector(
+        &self,
+        plan: &ModelPlan,
+        command: &PredictCommand,
+        time: Timestamp,
+    ) -> Result<Vector, Refusal> {
         let features = &self.deps().catalog.plan;
         if let Some(field) = features.unknown_context(&command.context).first() {
             return Err(Refusal::Invalid {

@@ -39,7 +39,9 @@ fn event(seq: u64, time: i64, kind: &str, id: &str, properties: &[(&str, Value)]
 
 fn stream() -> Vec<LoggedEvent> {
     let ask = |seq, t, id| event(seq, t, "ask", id, &[("d", Value::Int(7))]);
-    let done = |seq, t, of: &str, delay| event(seq, t, "done", &format!("D{seq}"), &[("delay", Value::Int(delay)), ("request", of.into())]);
+    let done = |seq, t, of: &str, delay| {
+        event(seq, t, "done", &format!("D{seq}"), &[("delay", Value::Int(delay)), ("request", of.into())])
+    };
     vec![
         done(1, 0, "B", 20), // known before its request
         ask(2, 1, "A"),
@@ -56,7 +58,8 @@ fn run(from: Option<i64>, until: i64, only: Option<&[&str]>) -> Vec<BackfillRow>
     let plan = plan();
     let vector = plan.vector(&["asked", "delay", "d"].map(String::from)).unwrap_or_else(|p| panic!("{p:?}"));
     let at = |s: i64| Timestamp(s * SECOND);
-    let mut b = Backfill::new(plan, vector, "ask", Some(&outcome()), from.map(at), at(until)).unwrap_or_else(|p| panic!("{p:?}"));
+    let mut b = Backfill::new(plan, vector, "ask", Some(&outcome()), from.map(at), at(until))
+        .unwrap_or_else(|p| panic!("{p:?}"));
     if let Some(ids) = only {
         b = b.only(ids.iter().map(ToString::to_string).collect());
     }
@@ -68,7 +71,11 @@ fn run(from: Option<i64>, until: i64, only: Option<&[&str]>) -> Vec<BackfillRow>
 fn rows_hold_what_was_known_and_the_label() {
     let rows = run(None, 40, None);
     let seen: Vec<_> = rows.iter().map(|r| (r.request_id.as_str(), r.label)).collect();
-    assert_eq!(seen, [("A", Some(false)), ("B", Some(true)), ("D", None)], "C is void, D's outcome comes after `until`");
+    assert_eq!(
+        seen,
+        [("A", Some(false)), ("B", Some(true)), ("D", None)],
+        "C is void, D's outcome comes after `until`"
+    );
     let values: Vec<_> = rows.iter().map(|r| r.vector.clone()).collect();
     let row = |asked, delay: f64| vec![Value::Int(asked), Value::Float(delay), Value::Float(7.0)];
     // A does not count itself, B counts A of the same second, D counts A's outcome of the same second.

@@ -99,8 +99,7 @@ impl Block {
 /// rate if that is nearer, so that log loss stays finite. No rows give [`Calibration::None`].
 pub fn fit_isotonic(scores: &[f64], labels: &[bool]) -> Calibration {
     assert_eq!(scores.len(), labels.len(), "one label per score");
-    let mut rows: Vec<(f64, bool)> =
-        scores.iter().map(|s| s.clamp(0.0, 1.0)).zip(labels.iter().copied()).collect();
+    let mut rows: Vec<(f64, bool)> = scores.iter().map(|s| s.clamp(0.0, 1.0)).zip(labels.iter().copied()).collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut blocks: Vec<Block> = Vec::new();
     for tie in rows.chunk_by(|a, b| a.0 == b.0) {

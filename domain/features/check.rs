@@ -39,7 +39,13 @@ fn needs(a: Aggregate) -> Needs {
 pub(super) fn numeric(a: Aggregate) -> bool {
     matches!(
         a,
-        Aggregate::Sum | Aggregate::Mean | Aggregate::Min | Aggregate::Max | Aggregate::Std | Aggregate::Quantile | Aggregate::Ewma
+        Aggregate::Sum
+            | Aggregate::Mean
+            | Aggregate::Min
+            | Aggregate::Max
+            | Aggregate::Std
+            | Aggregate::Quantile
+            | Aggregate::Ewma
     )
 }
 
@@ -80,8 +86,12 @@ pub(super) fn window(at: &mut At<'_>, f: &FeatureSpec) {
         at.say("hop", "`ewma` needs an exact window", "leave `hop` out");
     }
     match (needs(f.aggregate), &f.property) {
-        (Needs::Always, None) => at.say("property", format!("`{a}` needs a property"), "say which property of the event it reads"),
-        (Needs::Never, Some(_)) => at.say("property", format!("`{a}` takes no property"), "name the property inside `predicate`"),
+        (Needs::Always, None) => {
+            at.say("property", format!("`{a}` needs a property"), "say which property of the event it reads")
+        }
+        (Needs::Never, Some(_)) => {
+            at.say("property", format!("`{a}` takes no property"), "name the property inside `predicate`")
+        }
         _ => {}
     }
     let mut only = |name: &str, given: bool, takes: bool, needs: bool, example: &str| {
@@ -118,13 +128,22 @@ pub(super) fn context(at: &mut At<'_>, c: &ContextSpec) {
         }
         match transform::output(step, kind) {
             Ok(k) => kind = Some(k),
-            Err(wrong) => return at.say(&format!("transforms[{i}]"), format!("this step {wrong}"), "change the order of the steps"),
+            Err(wrong) => {
+                return at.say(
+                    &format!("transforms[{i}]"),
+                    format!("this step {wrong}"),
+                    "change the order of the steps",
+                );
+            }
         }
     }
     let Some(kind) = kind else { return };
     let number = |k| matches!(k, ValueType::Int | ValueType::Float);
     // Clip and abs keep whatever number comes in.
-    if kind != c.kind && !(number(kind) && c.kind == ValueType::Float) && !(number(kind) && keeps_type(c) && number(c.kind)) {
+    if kind != c.kind
+        && !(number(kind) && c.kind == ValueType::Float)
+        && !(number(kind) && keeps_type(c) && number(c.kind))
+    {
         let text = format!("the feature is declared {}, but its steps give {}", type_word(c.kind), type_word(kind));
         at.say("type", text, format!("say `type = \"{}\"`", type_word(kind)));
     }
@@ -151,7 +170,11 @@ pub(super) fn checks(at: &mut At<'_>, kind: ValueType, c: &Checks) {
     }
     for (name, given) in [("values", c.values.is_some()), ("max_length", c.max_length.is_some())] {
         if given && !category {
-            at.say(&format!("check.{name}"), format!("`{name}` is for categories; this feature is {t}"), "use `min` and `max`");
+            at.say(
+                &format!("check.{name}"),
+                format!("`{name}` is for categories; this feature is {t}"),
+                "use `min` and `max`",
+            );
         }
     }
     match &c.default {

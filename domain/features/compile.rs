@@ -103,7 +103,11 @@ impl<'s> Builder<'s> {
             let different: BTreeSet<&String> = e.keys.iter().collect();
             if e.keys.is_empty() || different.len() != e.keys.len() {
                 let key = format!("entities.{name}.keys");
-                self.at(key).say("", "an entity has one or more different keys", format!("such as `keys = [\"{name}\"]`"));
+                self.at(key).say(
+                    "",
+                    "an entity has one or more different keys",
+                    format!("such as `keys = [\"{name}\"]`"),
+                );
             }
         }
         let used: BTreeSet<&String> = self.spec.views.values().map(|v| &v.entity).collect();
@@ -126,7 +130,11 @@ impl<'s> Builder<'s> {
         match self.declared.get(name) {
             Some(first) => {
                 let text = format!("there is a feature `{name}` already, at `{first}`");
-                self.at(key).say("", text, "feature names are unique across views, context and expressions; rename one");
+                self.at(key).say(
+                    "",
+                    text,
+                    "feature names are unique across views, context and expressions; rename one",
+                );
             }
             None => {
                 self.declared.insert(name, key.to_string());
@@ -152,12 +160,22 @@ impl<'s> Builder<'s> {
             return;
         };
         let entity = self.entities.iter().position(|e| e.name == view.entity).unwrap_or_default();
-        let missing: Vec<String> =
-            self.entities[entity].keys.iter().filter(|k| !event.entities.is_empty() && !event.entities.contains(k)).cloned().collect();
+        let missing: Vec<String> = self.entities[entity]
+            .keys
+            .iter()
+            .filter(|k| !event.entities.is_empty() && !event.entities.contains(k))
+            .cloned()
+            .collect();
         if !missing.is_empty() {
-            let text = format!("`{}` events do not carry the key `{}` of entity `{}`", view.event, missing.join("`, `"), view.entity);
+            let text = format!(
+                "`{}` events do not carry the key `{}` of entity `{}`",
+                view.event,
+                missing.join("`, `"),
+                view.entity
+            );
             let known = self.spec.entities.keys().map(String::as_str).filter(|k| *k != view.entity);
-            let fallback = format!("carried are: {}; add it to `events.{}.entities`", event.entities.join(", "), view.event);
+            let fallback =
+                format!("carried are: {}; add it to `events.{}.entities`", event.entities.join(", "), view.event);
             let hint = did_you_mean(&view.entity, known.chain(event.entities.iter().map(String::as_str)), &fallback);
             self.at(&key).say("entity", text, hint);
         }
@@ -204,12 +222,20 @@ impl<'s> Builder<'s> {
             property = known.iter().position(|(n, _)| n == p).map(|i| (i, known[i].1));
             match property {
                 None => {
-                    let hint = did_you_mean(p, known.iter().map(|(n, _)| n.as_str()), "declare it under the event's `properties`");
+                    let hint = did_you_mean(
+                        p,
+                        known.iter().map(|(n, _)| n.as_str()),
+                        "declare it under the event's `properties`",
+                    );
                     self.at(&key).say("property", format!("`{}` events have no property `{p}`", view.event), hint);
                 }
                 Some((_, ValueType::Category)) if numeric(f.aggregate) => {
                     let text = format!("`{}` needs numbers, but `{p}` is a category", word(f.aggregate));
-                    self.at(&key).say("property", text, "use count, distinct, first or last, or share with a predicate");
+                    self.at(&key).say(
+                        "property",
+                        text,
+                        "use count, distinct, first or last, or share with a predicate",
+                    );
                 }
                 Some(_) => {}
             }
@@ -260,7 +286,13 @@ impl<'s> Builder<'s> {
         let key = (entity, event.to_string(), f.hop, filters.clone(), source);
         let def = &mut self.entities[entity];
         let index = *self.series.entry(key).or_insert_with(|| {
-            def.series.push(SeriesDef { hop: f.hop, window: f.window, distinct: false, sketch: false, windows: Vec::new() });
+            def.series.push(SeriesDef {
+                hop: f.hop,
+                window: f.window,
+                distinct: false,
+                sketch: false,
+                windows: Vec::new(),
+            });
             let index = def.series.len() - 1;
             if let Some(e) = self.events.get_mut(event) {
                 let feed = Feed { series: index, filters, value: source };

@@ -67,9 +67,8 @@ impl Builder<'_> {
         let mut ready = vec![false; made.len()];
         // Each round settles the expressions whose inputs are settled; what is left needs itself.
         loop {
-            let next = (0..made.len()).find(|i| {
-                !ready[*i] && made[*i].inputs.iter().all(|f| f.checked_sub(first).is_none_or(|e| ready[e]))
-            });
+            let next = (0..made.len())
+                .find(|i| !ready[*i] && made[*i].inputs.iter().all(|f| f.checked_sub(first).is_none_or(|e| ready[e])));
             match next {
                 Some(i) => ready[i] = true,
                 None => break,

@@ -265,7 +265,8 @@ impl Plan {
                 return refuse("unknown_entity_key", text);
             }
             if id.as_ref().is_some_and(|id| !(1..=MAX_ID_BYTES).contains(&id.len())) {
-                let text = format!("the id of entity key `{key}` must have 1 to {MAX_ID_BYTES} bytes; send null if unknown");
+                let text =
+                    format!("the id of entity key `{key}` must have 1 to {MAX_ID_BYTES} bytes; send null if unknown");
                 return refuse("bad_entity_id", text);
             }
         }

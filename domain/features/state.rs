@@ -121,7 +121,13 @@ impl EntityState {
     }
 
     /// Puts the points of one event into their series.
-    fn apply(&mut self, def: &EntityType, points: &[(usize, Point)], now: Timestamp, touched: &mut impl FnMut(usize)) -> Applied {
+    fn apply(
+        &mut self,
+        def: &EntityType,
+        points: &[(usize, Point)],
+        now: Timestamp,
+        touched: &mut impl FnMut(usize),
+    ) -> Applied {
         let mut done = Applied::default();
         let tiled = points.iter().any(|(i, _)| matches!(self.series[*i], Series::Tiles(_)));
         let fresh = tiled && points.first().is_some_and(|(_, p)| self.seen.admit(p.seq));
@@ -130,7 +136,11 @@ impl EntityState {
                 Series::Exact(x) => x.insert(p.clone()),
                 Series::Tiles(_) if !fresh => Inserted::Repeated,
                 Series::Tiles(x) => {
-                    if x.insert(p, &def.series[*i], now) { Inserted::Yes } else { Inserted::Truncated }
+                    if x.insert(p, &def.series[*i], now) {
+                        Inserted::Yes
+                    } else {
+                        Inserted::Truncated
+                    }
                 }
             };
             if outcome != Inserted::Repeated {

@@ -59,7 +59,9 @@ fn apply(v: Value, step: &Transform) -> Value {
                 let h = fixed_hash::of_parts([s.as_bytes()]) as u64;
                 Value::Int((h % u64::from(*buckets).max(1)) as i64)
             }
-            Transform::HourOfDay => s.parse().map_or(Value::Null, |Timestamp(us)| Value::Int(us.rem_euclid(DAY) / HOUR)),
+            Transform::HourOfDay => {
+                s.parse().map_or(Value::Null, |Timestamp(us)| Value::Int(us.rem_euclid(DAY) / HOUR))
+            }
             // The epoch was a Thursday.
             Transform::DayOfWeek => {
                 s.parse().map_or(Value::Null, |Timestamp(us)| Value::Int((us.div_euclid(DAY) + 3).rem_euclid(7)))
@@ -91,17 +93,25 @@ fn finite(x: f64) -> Value {
 pub(super) fn output(step: &Transform, input: Option<ValueType>) -> Result<ValueType, &'static str> {
     let text = matches!(
         step,
-        Transform::Lowercase | Transform::Trim | Transform::HashBucket { .. } | Transform::HourOfDay | Transform::DayOfWeek
+        Transform::Lowercase
+            | Transform::Trim
+            | Transform::HashBucket { .. }
+            | Transform::HourOfDay
+            | Transform::DayOfWeek
     );
     match (text, input) {
-        (true, Some(ValueType::Bool | ValueType::Int | ValueType::Float)) => return Err("takes text, but gets a number"),
+        (true, Some(ValueType::Bool | ValueType::Int | ValueType::Float)) => {
+            return Err("takes text, but gets a number");
+        }
         (false, Some(ValueType::Category)) => return Err("takes a number, but gets text"),
         _ => {}
     }
     Ok(match step {
         Transform::Log1p | Transform::Sqrt | Transform::Scale { .. } => ValueType::Float,
         Transform::Abs | Transform::Clip { .. } => input.unwrap_or(ValueType::Float),
-        Transform::Bucket { .. } | Transform::HashBucket { .. } | Transform::HourOfDay | Transform::DayOfWeek => ValueType::Int,
+        Transform::Bucket { .. } | Transform::HashBucket { .. } | Transform::HourOfDay | Transform::DayOfWeek => {
+            ValueType::Int
+        }
         Transform::Lowercase | Transform::Trim => ValueType::Category,
     })
 }
@@ -144,7 +154,11 @@ mod tests {
             (Value::text("soon"), Transform::HourOfDay, Value::Null),
             (Value::Int(3), Transform::Trim, Value::Int(3)),
             // Pinned: this number must be the same on every machine and release.
-            (Value::text("UA"), Transform::HashBucket { buckets: 1000 }, Value::Int((fixed_hash::of_parts([&b"UA"[..]]) as u64 % 1000) as i64)),
+            (
+                Value::text("UA"),
+                Transform::HashBucket { buckets: 1000 },
+                Value::Int((fixed_hash::of_parts([&b"UA"[..]]) as u64 % 1000) as i64),
+            ),
         ];
         for (v, step, want) in table {
             assert_eq!(apply(v.clone(), &step), want, "{step:?} of {v}");
@@ -153,7 +167,13 @@ mod tests {
 
     #[test]
     fn declared_type_wins_over_the_spelling_of_the_number() {
-        let spec = ContextSpec { kind: ValueType::Float, field: None, entity_key: None, transforms: vec![], check: Default::default() };
+        let spec = ContextSpec {
+            kind: ValueType::Float,
+            field: None,
+            entity_key: None,
+            transforms: vec![],
+            check: Default::default(),
+        };
         let context = BTreeMap::from([("distance".to_string(), Value::Int(872))]);
         assert_eq!(ContextDef::new("distance", &spec).value(&context, &EntityIds::new()), Value::Float(872.0));
     }

@@ -140,7 +140,9 @@ impl Plan {
             let Some(&feature) = self.by_name.get(name) else {
                 let hint = closest(name, self.features.iter().map(|f| f.name.as_str()))
                     .map(|k| format!("did you mean `{k}`?"))
-                    .unwrap_or_else(|| "declare it under `views`, `context` or `expressions` in features/*.toml".into());
+                    .unwrap_or_else(|| {
+                        "declare it under `views`, `context` or `expressions` in features/*.toml".into()
+                    });
                 problems.push(Problem::new("features", format!("there is no feature `{name}`"), hint));
                 continue;
             };

@@ -70,12 +70,7 @@ impl Book {
         }
     }
 
-    pub(super) fn on_prediction(
-        &mut self,
-        p: &PredictionRef,
-        request: Option<u128>,
-        now: Timestamp,
-    ) -> Option<Joined> {
+    pub(super) fn on_prediction(&mut self, p: &PredictionRef, request: Option<u128>, now: Timestamp) -> Option<Joined> {
         if self.entries.contains_key(&p.id) {
             return None;
         }
@@ -133,9 +128,7 @@ impl Book {
     }
 
     pub(super) fn tick(&mut self, now: Timestamp, expired: &mut Vec<Expiry>) {
-        while let Some((time, id)) =
-            self.living.first().copied().filter(|(t, _)| *t + self.expires_after <= now)
-        {
+        while let Some((time, id)) = self.living.first().copied().filter(|(t, _)| *t + self.expires_after <= now) {
             self.living.remove(&(time, id));
             self.past.insert((time, id));
             if let Some(e) = self.entries.get_mut(&id)
@@ -153,9 +146,7 @@ impl Book {
             self.past.remove(&old);
             self.drop_entry(old.1);
         }
-        while let Some((since, key)) =
-            self.parked_since.first().copied().filter(|(t, _)| *t + PARKED_FOR <= now)
-        {
+        while let Some((since, key)) = self.parked_since.first().copied().filter(|(t, _)| *t + PARKED_FOR <= now) {
             self.parked_since.remove(&(since, key));
             self.parked.remove(&key);
             self.counts.parked -= 1;

@@ -3,8 +3,7 @@ use crate::prediction::OutcomeStatus as S;
 use proptest::prelude::*;
 
 fn joiner(max: usize) -> Joiner {
-    let spec =
-        serde_json::from_value(serde_json::json!({"matures_after": "1d", "expires_after": "7d"})).unwrap();
+    let spec = serde_json::from_value(serde_json::json!({"matures_after": "1d", "expires_after": "7d"})).unwrap();
     Joiner::new(BTreeMap::from([("m".to_string(), spec)]), max)
 }
 
@@ -29,13 +28,7 @@ fn predict(j: &mut Joiner, n: u8, t: Timestamp, now: Timestamp) -> Option<Joined
 }
 
 fn outcome(n: u8, label: Option<bool>, revision: u32) -> OutcomeRecord {
-    OutcomeRecord {
-        model: "m".into(),
-        target: OutcomeTarget::RequestId(format!("r{n}")),
-        label,
-        time: at(1),
-        revision,
-    }
+    OutcomeRecord { model: "m".into(), target: OutcomeTarget::RequestId(format!("r{n}")), label, time: at(1), revision }
 }
 
 fn change(j: Option<Joined>) -> Option<Change> {
@@ -62,8 +55,7 @@ fn revisions() {
         let (s, joined) = j.on_outcome(&outcome(1, label, revision), at(2));
         assert_eq!((s, change(joined)), (status, expected), "step {i}");
     }
-    let by_id =
-        OutcomeRecord { target: OutcomeTarget::PredictionId(id(1, at(0))), ..outcome(1, Some(true), 5) };
+    let by_id = OutcomeRecord { target: OutcomeTarget::PredictionId(id(1, at(0))), ..outcome(1, Some(true), 5) };
     assert_eq!(j.on_outcome(&by_id, at(3)).0, S::Duplicate);
     let c = j.counts("m").unwrap();
     assert_eq!((c.pending, c.matured, c.amended, c.voided, c.duplicates, c.conflicts), (0, 1, 2, 1, 4, 3));
@@ -95,15 +87,10 @@ fn expiry() {
     assert_eq!(j.tick(at(week - 1)), []);
     assert_eq!(j.on_outcome(&outcome(1, Some(true), 0), at(week)), (S::Expired, None), "before the tick");
     let expired = j.tick(at(week + 2));
-    assert_eq!(
-        expired.iter().map(|e| e.id).collect::<Vec<_>>(),
-        [id(1, at(0))],
-        "the joined one does not expire"
-    );
+    assert_eq!(expired.iter().map(|e| e.id).collect::<Vec<_>>(), [id(1, at(0))], "the joined one does not expire");
     assert_eq!(j.on_outcome(&outcome(1, Some(true), 0), at(week + 3)).0, S::Expired);
     assert_eq!(j.tick(at(3 * week)), []);
-    let by_id =
-        OutcomeRecord { target: OutcomeTarget::PredictionId(id(1, at(0))), ..outcome(1, Some(true), 0) };
+    let by_id = OutcomeRecord { target: OutcomeTarget::PredictionId(id(1, at(0))), ..outcome(1, Some(true), 0) };
     assert_eq!(j.on_outcome(&by_id, at(3 * week)).0, S::Expired, "its id tells its time");
     let c = j.counts("m").unwrap();
     assert_eq!((c.expired, c.late, c.pending), (1, 3, 0));
@@ -120,10 +107,7 @@ fn bounded_by_dropping_the_oldest() {
     let c = j.counts("m").unwrap();
     assert_eq!((c.pending, c.parked, c.forgotten), (2, 3, 4));
     assert!(!j.knows("x"));
-    assert_eq!(
-        j.on_outcome(&OutcomeRecord { model: "x".into(), ..outcome(1, None, 0) }, at(0)),
-        (S::Expired, None)
-    );
+    assert_eq!(j.on_outcome(&OutcomeRecord { model: "x".into(), ..outcome(1, None, 0) }, at(0)), (S::Expired, None));
 }
 
 /// Net label by prediction, as a consumer that adds up the changes sees it.

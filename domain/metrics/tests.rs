@@ -3,10 +3,7 @@ use proptest::prelude::*;
 
 fn pairs() -> impl Strategy<Value = Vec<(f64, bool)>> {
     // Few distinct scores, so that ties happen.
-    prop::collection::vec(
-        (prop_oneof![(0u32..=20).prop_map(|i| f64::from(i) / 20.0), 0.0..=1.0], any::<bool>()),
-        0..80,
-    )
+    prop::collection::vec((prop_oneof![(0u32..=20).prop_map(|i| f64::from(i) / 20.0), 0.0..=1.0], any::<bool>()), 0..80)
 }
 
 fn quality(pairs: &[(f64, bool)]) -> Quality {

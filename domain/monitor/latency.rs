@@ -99,10 +99,7 @@ mod tests {
         assert_eq!(l.summary(), LatencySummary::default());
         (1..=1000).for_each(|us| l.add(us));
         let s = l.summary();
-        assert!(
-            (500..=531).contains(&s.p50_us) && (990..=1000).contains(&s.p99_us) && s.max_us == 1000,
-            "{s:?}"
-        );
+        assert!((500..=531).contains(&s.p50_us) && (990..=1000).contains(&s.p99_us) && s.max_us == 1000, "{s:?}");
     }
 
     proptest! {

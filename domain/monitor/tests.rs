@@ -63,10 +63,7 @@ fn counts_a_window() {
         [(at(0), at(1), true), (at(2), at(3), false)]
     );
     let w = &r.windows[0];
-    assert_eq!(
-        (w.requests, w.errors["overloaded"], w.verdicts["rejected"], w.findings["rule.a"]),
-        (3, 1, 1, 1)
-    );
+    assert_eq!((w.requests, w.errors["overloaded"], w.verdicts["rejected"], w.findings["rule.a"]), (3, 1, 1, 1));
     assert_eq!((w.nulls[0].nulls, w.nulls[0].share, w.nulls[1].nulls), (2, 1.0, 0));
     assert_eq!((w.scores.n, w.scores.histogram[6], w.versions["v1"], w.labels["late"]), (1, 1, 1, 1));
     assert!((w.scores.mean - 0.31).abs() < 1e-9 && (w.rate_per_s - 3.0 / 3600.0).abs() < 1e-12);

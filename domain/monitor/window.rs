@@ -170,10 +170,7 @@ impl Window {
             requests,
             rate_per_s: per(requests as f64, span.as_secs_f64()),
             errors: self.errors.clone(),
-            verdicts: VERDICTS
-                .iter()
-                .map(|(v, name)| (name.to_string(), self.verdicts[*v as usize]))
-                .collect(),
+            verdicts: VERDICTS.iter().map(|(v, name)| (name.to_string(), self.verdicts[*v as usize])).collect(),
             findings: self.findings.clone(),
             nulls: features
                 .iter()

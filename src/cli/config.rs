@@ -15,11 +15,7 @@ pub fn run(ctx: &Context, command: &ConfigCommand) -> Result {
     match command {
         ConfigCommand::Check => {
             let what = check(&project)?;
-            if ctx.json {
-                output::json(&json!({"ok": true, "found": what}))
-            } else {
-                output::line(&what)
-            }
+            if ctx.json { output::json(&json!({"ok": true, "found": what})) } else { output::line(&what) }
         }
         ConfigCommand::Show { effective: false } => {
             known_project(&project)?;
@@ -32,10 +28,7 @@ pub fn run(ctx: &Context, command: &ConfigCommand) -> Result {
                 let one = |e: &crate::config::Effective| json!({"key": e.key, "value": e.value, "source": e.source.to_string()});
                 output::json(&all.iter().map(one).collect::<Vec<_>>());
             } else {
-                let rows = all
-                    .into_iter()
-                    .map(|e| vec![e.key, e.value, e.source.to_string()])
-                    .collect();
+                let rows = all.into_iter().map(|e| vec![e.key, e.value, e.source.to_string()]).collect();
                 output::put(&table::table(&["setting", "value", "from"], &[], rows));
             }
         }
@@ -54,29 +47,17 @@ pub fn check(dir: &Path) -> Result<String> {
         let placed: Vec<Problem> = problems.into_iter().map(|p| project.place(p)).collect();
         wrong(dir, &placed)
     })?;
-    let features: usize = project
-        .features
-        .views
-        .values()
-        .map(|v| v.features.len())
-        .sum();
+    let features: usize = project.features.views.values().map(|v| v.features.len()).sum();
     let others = project.features.context.len() + project.features.expressions.len();
     let n = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let (all, models, rules) = (
-        n(features + others, "feature"),
-        n(project.models.len(), "model"),
-        n(project.rules.len(), "rule"),
-    );
+    let (all, models, rules) =
+        (n(features + others, "feature"), n(project.models.len(), "model"), n(project.rules.len(), "rule"));
     Ok(format!("{}: {all}, {models}, {rules}", dir.display()))
 }
 
 fn wrong(dir: &Path, problems: &[Problem]) -> CliError {
     let n = problems.len();
-    let what = if n == 1 {
-        "1 problem".into()
-    } else {
-        format!("{n} problems")
-    };
+    let what = if n == 1 { "1 problem".into() } else { format!("{n} problems") };
     CliError::new(format!("{what} in the project {}", dir.display()))
         .details(problems.iter().map(Problem::to_string).collect())
 }
@@ -91,10 +72,7 @@ mod tests {
         std::fs::write(dir.path().join("understudy.toml"), "[server]\nprot = 1\n").unwrap();
         let e = check(dir.path()).unwrap_err();
         assert!(e.message.starts_with("1 problem in the project"), "{e:?}");
-        assert!(
-            e.details[0].contains("understudy.toml:2") && e.details[0].contains("prot"),
-            "{e:?}"
-        );
+        assert!(e.details[0].contains("understudy.toml:2") && e.details[0].contains("prot"), "{e:?}");
         assert!(check(&dir.path().join("none")).is_err());
     }
 

@@ -36,13 +36,21 @@ pub fn run(ctx: &Context, path: &Path, events: Option<&Path>, model: Option<&str
 }
 
 /// The feature code itself: every event of the recording in order, the vector of each listed request before its own event.
-fn folded(ctx: &Context, expected: &mut Expected, events: Option<&Path>, model: Option<&str>, report: &mut Comparison) -> Result {
+fn folded(
+    ctx: &Context,
+    expected: &mut Expected,
+    events: Option<&Path>,
+    model: Option<&str>,
+    report: &mut Comparison,
+) -> Result {
     let dir = ctx.project_dir();
     known_project(&dir)?;
     let project = config::load(&dir)?;
-    let requests = project.models.iter().filter(|m| model.is_none_or(|name| m.name == name)).find_map(|m| m.request.clone());
+    let requests =
+        project.models.iter().filter(|m| model.is_none_or(|name| m.name == name)).find_map(|m| m.request.clone());
     let request = requests.ok_or_else(|| {
-        CliError::new("no model of the project says which event is a request").hint("add [request] event = \"...\" to a model")
+        CliError::new("no model of the project says which event is a request")
+            .hint("add [request] event = \"...\" to a model")
     })?;
     let problems = |found: Vec<understudy_domain::problem::Problem>| {
         CliError::new("the features cannot be verified")
@@ -59,8 +67,10 @@ fn folded(ctx: &Context, expected: &mut Expected, events: Option<&Path>, model: 
     let lateness = project.settings.features.lateness;
     let (mut seen, mut clock, mut seq) = (HashSet::new(), Timestamp::MIN, 0);
     for l in events.map_or_else(|| source::recording(&dir), source::file)? {
-        let event: Event = serde_json::from_str(&l?.json)
-            .map_err(|e| CliError::new(format!("line {}: {e}", seq + 1)).hint("each line is an event: id, type, time, entities, properties"))?;
+        let event: Event = serde_json::from_str(&l?.json).map_err(|e| {
+            CliError::new(format!("line {}: {e}", seq + 1))
+                .hint("each line is an event: id, type, time, entities, properties")
+        })?;
         if !seen.insert(event.id_hash()) {
             continue;
         }
@@ -75,7 +85,8 @@ fn folded(ctx: &Context, expected: &mut Expected, events: Option<&Path>, model: 
     bar.finish_and_clear();
     for row in backfill.finish() {
         if let Some(want) = expected.remove(&row.request_id) {
-            let got = names.iter().zip(&row.vector).map(|(n, v)| (n.as_str(), serde_json::to_value(v).unwrap_or_default()));
+            let got =
+                names.iter().zip(&row.vector).map(|(n, v)| (n.as_str(), serde_json::to_value(v).unwrap_or_default()));
             report.compare(&row.request_id, &want, got);
         }
     }

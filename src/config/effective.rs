@@ -45,10 +45,8 @@ pub fn resolve(
 ) -> Result<(Settings, Vec<Effective>), Vec<Problem>> {
     let mut settings: Settings = file.parse().map_err(|p| vec![p])?;
     let defaults = flat(&Settings::default());
-    let mut sources: Vec<Source> = defaults
-        .iter()
-        .map(|(key, _)| if file.has(key) { Source::File } else { Source::Default })
-        .collect();
+    let mut sources: Vec<Source> =
+        defaults.iter().map(|(key, _)| if file.has(key) { Source::File } else { Source::Default }).collect();
     let mut layers: Vec<(String, String, Source)> = env
         .into_iter()
         .filter_map(|(name, v)| {
@@ -84,7 +82,8 @@ fn set(now: &Settings, known: &[(String, Value)], key: &str, text: &str) -> Resu
         };
         return Err(Problem::new(key, format!("unknown setting `{key}`"), hint));
     };
-    let wrong = |e: String| Problem::new(key, format!("`{text}`: {}", e.trim()), format!("for example {}", known[index].1));
+    let wrong =
+        |e: String| Problem::new(key, format!("`{text}`: {}", e.trim()), format!("for example {}", known[index].1));
     let value = match &known[index].1 {
         Value::Integer(_) => Value::Integer(text.parse().map_err(|_| wrong("not a whole number".into()))?),
         _ => Value::String(text.into()),

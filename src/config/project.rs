@@ -75,7 +75,11 @@ impl Project {
         }
         let mut rules = BTreeMap::new();
         for (file, part) in read_all::<RuleFile>(dir, "rules", &mut problems) {
-            Merge { file: &file, owners: &mut owners, problems: &mut problems }.names("rule", "rules", part.rules.keys());
+            Merge { file: &file, owners: &mut owners, problems: &mut problems }.names(
+                "rule",
+                "rules",
+                part.rules.keys(),
+            );
             rules.extend(part.rules);
             files.push(file);
         }

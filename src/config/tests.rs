@@ -61,11 +61,23 @@ fn problems_say_where_and_what() {
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[], "understudy init"),
         (&[("understudy.toml", "[server\n")], "understudy.toml:1"),
-        (&[("understudy.toml", "\n[server]\nprot = 1")], "understudy.toml:3: `server.prot`: unknown key `prot`\n  hint: did you mean `port`?"),
+        (
+            &[("understudy.toml", "\n[server]\nprot = 1")],
+            "understudy.toml:3: `server.prot`: unknown key `prot`\n  hint: did you mean `port`?",
+        ),
         (&[("understudy.toml", "[server]\nport = \"a\"")], "understudy.toml:2: `server.port`: invalid type"),
-        (&[("understudy.toml", ""), ("features/a.toml", context), ("features/b.toml", context)], "b.toml:2: `context.x`: the feature `x` is declared in"),
-        (&[("understudy.toml", ""), ("features/a.toml", "[context]\n\"a-b\" = { type = \"int\" }")], "is not a feature name"),
-        (&[("understudy.toml", ""), ("models/a.toml", "name = \"A\"\nfeatures = []")], "a.toml:1: `name`: `A` is not a model name"),
+        (
+            &[("understudy.toml", ""), ("features/a.toml", context), ("features/b.toml", context)],
+            "b.toml:2: `context.x`: the feature `x` is declared in",
+        ),
+        (
+            &[("understudy.toml", ""), ("features/a.toml", "[context]\n\"a-b\" = { type = \"int\" }")],
+            "is not a feature name",
+        ),
+        (
+            &[("understudy.toml", ""), ("models/a.toml", "name = \"A\"\nfeatures = []")],
+            "a.toml:1: `name`: `A` is not a model name",
+        ),
         (&[("understudy.toml", ""), ("models/a.toml", "name = \"a\"")], "the key `features` is missing"),
     ];
     for (files, expected) in cases {

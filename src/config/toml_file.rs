@@ -107,7 +107,8 @@ fn descend_value(value: &Spanned<DeValue<'_>>, rest: &str, found: &mut Option<us
 
 fn enclosing(table: &DeTable<'_>, at: usize, prefix: &str, best: &mut Option<String>) {
     for (name, value) in table {
-        let dotted = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
+        let dotted =
+            if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
         if name.span().contains(&at) || value.span().contains(&at) {
             *best = Some(dotted.clone());
         }

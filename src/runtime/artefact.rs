@@ -52,12 +52,17 @@ impl Artefact {
         let temporary = parent.join(format!(".{}.partial", dir.file_name().unwrap_or_default().to_string_lossy()));
         let _ = fs::remove_dir_all(&temporary);
         fs::create_dir_all(&temporary).map_err(|e| failed("the model folder", &e))?;
-        let golden: Vec<String> = self.golden.iter().map(|g| serde_json::to_string(g).unwrap_or_default() + "\n").collect();
+        let golden: Vec<String> =
+            self.golden.iter().map(|g| serde_json::to_string(g).unwrap_or_default() + "\n").collect();
         let profile = serde_json::to_vec_pretty(&self.profile).map_err(|e| failed(PROFILE, &e))?;
         let files = [(WEIGHTS, self.weights), (PROFILE, profile), (GOLDEN, golden.concat().into_bytes())];
         self.manifest.files = files
             .iter()
-            .map(|(name, bytes)| ArtefactFile { name: (*name).into(), bytes: bytes.len() as u64, sha256: sha256(bytes) })
+            .map(|(name, bytes)| ArtefactFile {
+                name: (*name).into(),
+                bytes: bytes.len() as u64,
+                sha256: sha256(bytes),
+            })
             .collect();
         let manifest = serde_json::to_vec_pretty(&self.manifest).map_err(|e| failed(MANIFEST, &e))?;
         for (name, bytes) in files.iter().map(|(n, b)| (*n, b.as_slice())).chain([(MANIFEST, manifest.as_slice())]) {
@@ -76,7 +81,11 @@ impl Artefact {
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", at(MANIFEST).display()))?;
         if manifest.manifest_version != 1 {
-            return Err(format!("{}: manifest_version {} is newer than this program", at(MANIFEST).display(), manifest.manifest_version));
+            return Err(format!(
+                "{}: manifest_version {} is newer than this program",
+                at(MANIFEST).display(),
+                manifest.manifest_version
+            ));
         }
         for needed in [WEIGHTS, PROFILE, GOLDEN] {
             if !manifest.files.iter().any(|f| f.name == needed) {
@@ -84,7 +93,8 @@ impl Artefact {
             }
         }
         let checked = |name: &str| -> Result<Vec<u8>, String> {
-            let listed = manifest.files.iter().find(|f| f.name == name).ok_or_else(|| format!("{name} is not listed"))?;
+            let listed =
+                manifest.files.iter().find(|f| f.name == name).ok_or_else(|| format!("{name} is not listed"))?;
             let path = at(name);
             let size = fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?.len();
             if size != listed.bytes || size > MAX_FILE_BYTES {
@@ -99,7 +109,8 @@ impl Artefact {
         };
         let weights = checked(WEIGHTS)?;
         check_header(&weights).map_err(|e| format!("{}: {e}", at(WEIGHTS).display()))?;
-        let profile = serde_json::from_slice(&checked(PROFILE)?).map_err(|e| format!("{}: {e}", at(PROFILE).display()))?;
+        let profile =
+            serde_json::from_slice(&checked(PROFILE)?).map_err(|e| format!("{}: {e}", at(PROFILE).display()))?;
         let golden = String::from_utf8(checked(GOLDEN)?)
             .map_err(|e| e.to_string())
             .and_then(|text| text.lines().map(|l| serde_json::from_str(l).map_err(|e| e.to_string())).collect())
@@ -112,7 +123,9 @@ impl Artefact {
 fn check_header(weights: &[u8]) -> Result<(), String> {
     let length = weights.first_chunk::<8>().map(|b| u64::from_le_bytes(*b)).ok_or("too short for a header")?;
     if length > MAX_HEADER_BYTES || length + 8 > weights.len() as u64 {
-        return Err(format!("the header claims {length} bytes; at most {MAX_HEADER_BYTES} and the file's size are taken"));
+        return Err(format!(
+            "the header claims {length} bytes; at most {MAX_HEADER_BYTES} and the file's size are taken"
+        ));
     }
     let (_, header) = safetensors::SafeTensors::read_metadata(weights).map_err(|e| e.to_string())?;
     if header.tensors().len() > MAX_TENSORS {

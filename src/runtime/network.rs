@@ -80,9 +80,14 @@ impl Network {
         let read = |name: String, shape: &[usize]| -> Result<Tensor, String> {
             let view = file.tensor(&name).map_err(|_| format!("model.safetensors has no tensor `{name}`"))?;
             if view.dtype() != Dtype::F32 || view.shape() != shape {
-                return Err(format!("tensor `{name}` is {:?} {:?}, the architecture says F32 {shape:?}", view.dtype(), view.shape()));
+                return Err(format!(
+                    "tensor `{name}` is {:?} {:?}, the architecture says F32 {shape:?}",
+                    view.dtype(),
+                    view.shape()
+                ));
             }
-            let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let values: Vec<f32> =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             if values.iter().any(|v| !v.is_finite()) {
                 return Err(format!("tensor `{name}` holds a value that is not finite"));
             }
@@ -90,7 +95,11 @@ impl Network {
         };
         let member = |m: usize| -> Result<Vec<Layer>, String> {
             let layers = architecture.layers().into_iter().enumerate();
-            layers.map(|(l, (i, o))| Ok((read(tensor_name(m, l, "weight"), &[i, o])?, read(tensor_name(m, l, "bias"), &[o])?))).collect()
+            layers
+                .map(|(l, (i, o))| {
+                    Ok((read(tensor_name(m, l, "weight"), &[i, o])?, read(tensor_name(m, l, "bias"), &[o])?))
+                })
+                .collect()
         };
         Ok(Network { members: (0..architecture.members).map(member).collect::<Result<_, _>>()? })
     }
@@ -131,7 +140,10 @@ impl CandleModel {
     pub fn new(artefact: Artefact) -> Result<CandleModel, String> {
         let Artefact { manifest, weights, profile, golden } = artefact;
         if manifest.runtime != "candle" {
-            return Err(format!("manifest.json: runtime `{}` is not known; this program runs `candle`", manifest.runtime));
+            return Err(format!(
+                "manifest.json: runtime `{}` is not known; this program runs `candle`",
+                manifest.runtime
+            ));
         }
         let architecture: Architecture = serde_json::from_value(manifest.architecture.clone())
             .map_err(|e| format!("manifest.json: architecture: {e}"))?;
@@ -164,7 +176,11 @@ impl ModelRuntime for CandleModel {
 
     fn predict(&self, rows: &[&[Value]]) -> Result<Vec<f64>, String> {
         if let Some(row) = rows.iter().find(|r| r.len() != self.architecture.encoder.features()) {
-            return Err(format!("a row has {} features, the model takes {}", row.len(), self.architecture.encoder.features()));
+            return Err(format!(
+                "a row has {} features, the model takes {}",
+                row.len(),
+                self.architecture.encoder.features()
+            ));
         }
         let raw = encode(&self.architecture.encoder, rows)
             .and_then(|x| self.network.probabilities(&x))

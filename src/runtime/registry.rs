@@ -30,9 +30,8 @@ impl ModelLoader for Registry {
     fn versions(&self, model: &str) -> Result<Vec<String>, String> {
         let dir = self.root.join(model);
         let Ok(entries) = fs::read_dir(&dir) else { return Ok(Vec::new()) };
-        let mut numbers: Vec<u64> = entries
-            .filter_map(|e| e.ok()?.file_name().to_str()?.strip_prefix('v')?.parse().ok())
-            .collect();
+        let mut numbers: Vec<u64> =
+            entries.filter_map(|e| e.ok()?.file_name().to_str()?.strip_prefix('v')?.parse().ok()).collect();
         numbers.sort_unstable();
         Ok(numbers.into_iter().map(|n| format!("v{n}")).collect())
     }

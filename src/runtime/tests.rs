@@ -117,7 +117,11 @@ fn a_damaged_artefact_is_refused_by_name() {
     refused("no manifest", &|d| fs::remove_file(d.join("manifest.json")).unwrap(), "manifest.json");
     refused("cut manifest", &|d| cut(&d.join("manifest.json")), "manifest.json");
     refused("other runtime", &|d| replace(&d.join("manifest.json"), "\"candle\"", "\"pickle\""), "pickle");
-    refused("newer manifest", &|d| replace(&d.join("manifest.json"), "\"manifest_version\": 1", "\"manifest_version\": 2"), "newer");
+    refused(
+        "newer manifest",
+        &|d| replace(&d.join("manifest.json"), "\"manifest_version\": 1", "\"manifest_version\": 2"),
+        "newer",
+    );
     assert!(Registry::new(dir.path().to_owned()).load("../m", "v1").is_err());
 }
 

@@ -63,7 +63,9 @@ impl Data {
             ClassWeight::None => 1.0,
             ClassWeight::Balanced => n as f32 / 2.0 / if label { positives } else { (n - positives).max(1) } as f32,
         };
-        let column = |f: &dyn Fn(bool) -> f32| Tensor::from_vec(labels.iter().map(|l| f(*l)).collect::<Vec<f32>>(), (n, 1), &Device::Cpu);
+        let column = |f: &dyn Fn(bool) -> f32| {
+            Tensor::from_vec(labels.iter().map(|l| f(*l)).collect::<Vec<f32>>(), (n, 1), &Device::Cpu)
+        };
         Ok(Data {
             x: encode(encoder, rows)?,
             y: column(&|l| f32::from(u8::from(l)))?,
@@ -94,7 +96,11 @@ impl Member {
             let bound = (6.0 / (i + o) as f64).sqrt(); // Glorot and Bengio 2010
             Var::from_vec((0..i * o).map(|_| random.uniform(bound)).collect::<Vec<f32>>(), (i, o), &Device::Cpu)
         };
-        let categories = if spec.embedding > 0 && !architecture.hidden.is_empty() { architecture.encoder.categories() } else { Vec::new() };
+        let categories = if spec.embedding > 0 && !architecture.hidden.is_empty() {
+            architecture.encoder.categories()
+        } else {
+            Vec::new()
+        };
         let mut inputs = architecture.encoder.width();
         let mut embeddings = Vec::new();
         for (at, size) in categories.into_iter().filter(|(_, size)| *size > 0) {
@@ -111,13 +117,18 @@ impl Member {
             };
             layers.push((weight, Var::zeros(o, DType::F32, &Device::Cpu)?));
         }
-        let vars = layers.iter().flat_map(|(w, b)| [w.clone(), b.clone()]).chain(embeddings.iter().map(|e| e.2.clone())).collect();
+        let vars = layers
+            .iter()
+            .flat_map(|(w, b)| [w.clone(), b.clone()])
+            .chain(embeddings.iter().map(|e| e.2.clone()))
+            .collect();
         let settings = ParamsAdamW { lr: spec.learning_rate, weight_decay: spec.l2, ..ParamsAdamW::default() };
         Ok(Member { embeddings, layers, optimizer: AdamW::new(vars, settings)?, random })
     }
 
     fn logits(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let layers: Vec<Layer> = self.layers.iter().map(|(w, b)| (w.as_tensor().clone(), b.as_tensor().clone())).collect();
+        let layers: Vec<Layer> =
+            self.layers.iter().map(|(w, b)| (w.as_tensor().clone(), b.as_tensor().clone())).collect();
         if self.embeddings.is_empty() {
             return forward(&layers, x);
         }
@@ -142,7 +153,8 @@ impl Member {
         self.random.shuffle(&mut order);
         for batch in order.chunks(spec.batch.max(1)) {
             let index = Tensor::from_slice(batch, batch.len(), &Device::Cpu)?;
-            let (x, y, w) = (data.x.index_select(&index, 0)?, data.y.index_select(&index, 0)?, data.w.index_select(&index, 0)?);
+            let (x, y, w) =
+                (data.x.index_select(&index, 0)?, data.y.index_select(&index, 0)?, data.w.index_select(&index, 0)?);
             let z = self.logits(&x)?;
             // max(z,0) - z*y + ln(1 + exp(-|z|)): log loss on logits without overflow.
             let loss = ((z.relu()? - (&z * &y)?)? + (z.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
@@ -158,7 +170,8 @@ impl Member {
 
     /// The finished layers; embeddings are multiplied into the first layer, so serving is one matrix.
     fn finish(self, width: usize) -> candle_core::Result<Vec<Layer>> {
-        let mut layers: Vec<Layer> = self.layers.iter().map(|(w, b)| (w.as_tensor().detach(), b.as_tensor().detach())).collect();
+        let mut layers: Vec<Layer> =
+            self.layers.iter().map(|(w, b)| (w.as_tensor().detach(), b.as_tensor().detach())).collect();
         if self.embeddings.is_empty() {
             return Ok(layers);
         }
@@ -208,7 +221,11 @@ pub fn train(job: TrainingJob, version: String, progress: Progress<'_>) -> Resul
         .map(|p| fitted.calibration.apply(p))
         .collect();
     let step = (rows.len() / GOLDEN_ROWS).max(1);
-    let golden = (0..rows.len()).step_by(step).take(GOLDEN_ROWS).map(|i| Golden { vector: rows[i].to_vec(), score: scores[i] }).collect();
+    let golden = (0..rows.len())
+        .step_by(step)
+        .take(GOLDEN_ROWS)
+        .map(|i| Golden { vector: rows[i].to_vec(), score: scores[i] })
+        .collect();
     let manifest = Manifest {
         manifest_version: 1,
         model: job.model,

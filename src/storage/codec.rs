@@ -181,10 +181,7 @@ pub type Run = (std::ops::Range<usize>, Vec<u8>);
 
 /// Cuts `records` into runs whose bodies stay near `BLOCK_BYTES`; `cut` may end a run earlier
 /// (it sees the run's first record and the next one). A larger record stands alone.
-pub fn runs<T: Record>(
-    records: &[T],
-    cut: impl Fn(&T, &T) -> bool,
-) -> Result<Vec<Run>, CodecError> {
+pub fn runs<T: Record>(records: &[T], cut: impl Fn(&T, &T) -> bool) -> Result<Vec<Run>, CodecError> {
     let (mut out, mut plain, mut size, mut start) = (Vec::new(), Vec::new(), 0, 0);
     for (i, r) in records.iter().enumerate() {
         let p = encode_plain(r)?;

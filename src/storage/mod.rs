@@ -16,12 +16,14 @@ mod tests;
 mod writer;
 
 pub use report::{OpenError, OpenReport, Warning};
-pub use store::{LOCK_FILE, Durability, LogName, Store, StoreOptions, StoreStats};
+pub use store::{Durability, LOCK_FILE, LogName, Store, StoreOptions, StoreStats};
 pub use writer::WriterStats;
 
 use understudy_actors::ports::StoreError;
 
 /// An append that would leave a gap in the event log, or repeat a position.
 fn gap(found: u64, want: u64) -> StoreError {
-    StoreError::Io(format!("event with seq {found} appended where {want} is next; append in order, from last_seq() + 1"))
+    StoreError::Io(format!(
+        "event with seq {found} appended where {want} is next; append in order, from last_seq() + 1"
+    ))
 }

@@ -50,9 +50,7 @@ pub fn start(dir: &Path, overrides: Overrides) -> Result<Running, StartError> {
             }))
         })
         .map_err(io)?;
-    is_ready
-        .recv()
-        .map_err(|_| StartError::new("the server ended before it was ready", "its log says why"))??;
+    is_ready.recv().map_err(|_| StartError::new("the server ended before it was ready", "its log says why"))??;
     Ok(Running::new(url, move || {
         let _ = stop.send(());
         thread.join().map_err(|_| "the server thread panicked".to_owned())?

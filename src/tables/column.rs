@@ -98,8 +98,7 @@ impl Table {
             return Err(no_column(file, &names, unknown));
         }
         let start = reader.position().clone();
-        let mut kinds: Vec<ValueType> =
-            names.iter().map(|n| types.get(n).copied().unwrap_or(ValueType::Int)).collect();
+        let mut kinds: Vec<ValueType> = names.iter().map(|n| types.get(n).copied().unwrap_or(ValueType::Int)).collect();
         let free: Vec<usize> = (0..names.len()).filter(|i| !types.contains_key(&names[*i])).collect();
         let mut record = csv::StringRecord::new();
         let mut rows = 0u32;
@@ -114,13 +113,12 @@ impl Table {
             .map(|k| match k {
                 ValueType::Int => Column::Int(Vec::with_capacity(rows as usize)),
                 ValueType::Float => Column::Float(Vec::with_capacity(rows as usize)),
-                ValueType::Bool | ValueType::Category => {
-                    Column::Text(Vec::with_capacity(rows as usize), Vec::new())
-                }
+                ValueType::Bool | ValueType::Category => Column::Text(Vec::with_capacity(rows as usize), Vec::new()),
             })
             .collect();
         let mut codes: Vec<HashMap<Arc<str>, u32>> = vec![HashMap::new(); names.len()];
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&text.as_bytes()[start.byte() as usize..]);
+        let mut reader =
+            csv::ReaderBuilder::new().has_headers(false).from_reader(&text.as_bytes()[start.byte() as usize..]);
         let mut at = 0;
         while reader.read_record(&mut record).map_err(broken)? {
             for (i, field) in record.iter().enumerate() {

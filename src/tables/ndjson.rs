@@ -66,7 +66,12 @@ impl Lines {
             }
             self.number += 1;
             if n as u64 > MAX_LINE_BYTES {
-                return Err(in_file(&self.file, self.number, "the line is longer than 1 MiB", "one JSON object a line"));
+                return Err(in_file(
+                    &self.file,
+                    self.number,
+                    "the line is longer than 1 MiB",
+                    "one JSON object a line",
+                ));
             }
             if self.line.trim_ascii().is_empty() {
                 continue;

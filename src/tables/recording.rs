@@ -101,14 +101,23 @@ fn under(mut p: Problem, key: String) -> Problem {
 fn check_id(t: &TemplateSpec, table: &Table, key: &str, seen: &mut BTreeSet<String>) -> Result<(), Problem> {
     let wrong = |message: String, hint: &str| Err(Problem::new(format!("{key}.id"), message, hint));
     if t.id.prefix.ends_with(|c: char| c.is_ascii_digit()) {
-        return wrong(format!("the prefix `{}` ends in a digit", t.id.prefix), "end it with a letter: ids must be unique");
+        return wrong(
+            format!("the prefix `{}` ends in a digit", t.id.prefix),
+            "end it with a letter: ids must be unique",
+        );
     }
     if !seen.insert(t.id.prefix.clone()) {
-        return wrong(format!("two event templates have the id prefix `{}`", t.id.prefix), "ids must be unique: choose another prefix");
+        return wrong(
+            format!("two event templates have the id prefix `{}`", t.id.prefix),
+            "ids must be unique: choose another prefix",
+        );
     }
     let last = table.rows.saturating_sub(1).to_string().len();
     if last > t.id.width || t.id.width > 20 {
-        return wrong(format!("width {} does not fit {} rows", t.id.width, table.rows), &format!("use {last} to 20 digits"));
+        return wrong(
+            format!("width {} does not fit {} rows", t.id.width, table.rows),
+            &format!("use {last} to 20 digits"),
+        );
     }
     Ok(())
 }

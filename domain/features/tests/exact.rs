@@ -3,7 +3,12 @@
 use super::*;
 
 /// All features of all entities at several times.
-fn check(table: &mut FeatureTable, vector: &VectorPlan, events: &[LoggedEvent], store: &BTreeMap<EntityHash, EntityState>) {
+fn check(
+    table: &mut FeatureTable,
+    vector: &VectorPlan,
+    events: &[LoggedEvent],
+    store: &BTreeMap<EntityHash, EntityState>,
+) {
     for t in [0, 9, 10, 11, 25, 30, 59, 60, 90] {
         for a in ["u", "v", "w"] {
             // Twice: the second answer is the memo's.

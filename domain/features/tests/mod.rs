@@ -142,7 +142,8 @@ fn naive(events: &[LoggedEvent], a: &str, f: &Naive, t: i64, closed: bool) -> Va
         }
         "rate" => Value::Float(all.len() as f64 * 60.0 / *window as f64),
         "ewma" => {
-            let weights: Vec<f64> = all.iter().map(|e| 0.5f64.powf((t - e.event.time.0 / SECOND) as f64 / 5.0)).collect();
+            let weights: Vec<f64> =
+                all.iter().map(|e| 0.5f64.powf((t - e.event.time.0 / SECOND) as f64 / 5.0)).collect();
             or_null(weights.iter().zip(&xs).map(|(w, x)| w * x).sum::<f64>() / weights.iter().sum::<f64>())
         }
         "seconds_since_last" => or_null(all.last().map_or(0.0, |e| (t - e.event.time.0 / SECOND) as f64 * 2.0)),
@@ -184,7 +185,13 @@ fn trip(seq: u64, seconds: i64, a: &str, x: Option<f64>, n: Option<i64>, c: Opti
 }
 
 /// Sets the vector of entity `a` at `t` seconds, asking `store` for what is cold.
-fn read(table: &mut FeatureTable, vector: &VectorPlan, a: &str, t: i64, store: &BTreeMap<EntityHash, EntityState>) -> Vector {
+fn read(
+    table: &mut FeatureTable,
+    vector: &VectorPlan,
+    a: &str,
+    t: i64,
+    store: &BTreeMap<EntityHash, EntityState>,
+) -> Vector {
     let mut v = vector.blank();
     for group in vector.groups() {
         if table.read(hash(a), group, Timestamp(t * SECOND), &mut v) == Lookup::Cold {
@@ -205,7 +212,14 @@ type Raw = (i64, u8, Option<i64>, Option<i64>, usize, u8);
 
 /// Up to 40 events of three entities within 60 s, some with equal times, nulls and lateness.
 fn events() -> impl Strategy<Value = Vec<LoggedEvent>> {
-    let one = (0i64..60, 0u8..3, prop::option::weighted(0.8, -16i64..16), prop::option::weighted(0.8, -3i64..4), 0usize..4, 0u8..12);
+    let one = (
+        0i64..60,
+        0u8..3,
+        prop::option::weighted(0.8, -16i64..16),
+        prop::option::weighted(0.8, -3i64..4),
+        0usize..4,
+        0u8..12,
+    );
     prop::collection::vec(one, 0..40).prop_map(|raw| {
         let make = |(i, (s, a, x, n, c, late)): (usize, Raw)| {
             let c = [None, Some("p"), Some("q"), Some("r")][c];

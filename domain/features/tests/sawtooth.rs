@@ -17,7 +17,10 @@ fn tiled() -> (Arc<Plan>, VectorPlan) {
         }
         features.insert(f.to_string(), spec);
     }
-    features.insert("p90".into(), json!({"aggregate": "quantile", "q": 0.9, "property": "x", "window": "20s", "hop": "5s"}));
+    features.insert(
+        "p90".into(),
+        json!({"aggregate": "quantile", "q": 0.9, "property": "x", "window": "20s", "hop": "5s"}),
+    );
     let spec = serde_json::from_value(json!({
         "events": {"trip": {"properties": {"x": "float", "n": "int", "c": "category"}}},
         "views": {"v": {"entity": "a", "event": "trip", "features": features}}

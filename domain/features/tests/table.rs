@@ -11,7 +11,8 @@ fn table(events: &[LoggedEvent]) -> FeatureTable {
 #[test]
 fn a_cold_start_counts_zero_and_a_null_key_is_null() {
     let plan = plan();
-    let names: Vec<String> = ["count_10", "sum_x", "mean_10", "distinct_c", "since", "rate", "pair_count"].map(String::from).into();
+    let names: Vec<String> =
+        ["count_10", "sum_x", "mean_10", "distinct_c", "since", "rate", "pair_count"].map(String::from).into();
     let vector = plan.vector(&names).unwrap();
     let mut t = table(&[]);
     let mut v = vector.blank();
@@ -106,7 +107,11 @@ fn states_of_other_definitions_are_refused() {
 
 #[test]
 fn an_explanation_names_its_evidence() {
-    let t = table(&[trip(1, 10, "u", Some(1.0), None, None), trip(2, 14, "u", Some(2.0), None, None), trip(3, 15, "u", None, None, None)]);
+    let t = table(&[
+        trip(1, 10, "u", Some(1.0), None, None),
+        trip(2, 14, "u", Some(2.0), None, None),
+        trip(3, 15, "u", None, None, None),
+    ]);
     let e = t.explain(hash("u"), "mean_10", Timestamp(16 * SECOND)).unwrap();
     assert_eq!(e.value, Value::Float(1.5));
     assert_eq!((e.from, e.to), (Timestamp(6 * SECOND), Timestamp(16 * SECOND)));
