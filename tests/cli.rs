@@ -35,6 +35,15 @@ fn help_and_wrong_flags() {
     }
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_is_said_to_be_missing_before_anything_starts() {
+    let args = ["log", "export", "--format", "parquet", "--model", "m", "--to", "m.parquet"];
+    let (code, out, err) = run(&args);
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    holds(&err, &["built without Parquet", "cargo build --release --features parquet", "--format ndjson"]);
+}
+
 #[test]
 fn a_missing_project_says_how_to_get_one() {
     let dir = tempfile::tempdir().expect("a temporary folder");

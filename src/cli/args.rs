@@ -230,6 +230,8 @@ pub enum MonitorCommand {
 pub enum ExportFormat {
     Ndjson,
     Csv,
+    /// One model, to a file; needs a build with `--features parquet`
+    Parquet,
 }
 
 #[derive(Debug, Subcommand)]
@@ -242,11 +244,11 @@ pub enum LogCommand {
         #[arg(long)]
         model: Option<String>,
     },
-    /// Every logged prediction in order of time, to stdout
+    /// Every logged prediction in order of time, to stdout or a Parquet file
     Export {
         #[arg(long, value_enum, default_value_t = ExportFormat::Ndjson)]
         format: ExportFormat,
-        #[arg(long)]
+        #[arg(long, required_if_eq("format", "parquet"))]
         model: Option<String>,
         /// First event time (RFC 3339), inclusive
         #[arg(long)]
@@ -257,6 +259,9 @@ pub enum LogCommand {
         /// Leave out the measured times: two runs over one stream then print the same bytes
         #[arg(long)]
         without_timing: bool,
+        /// Parquet only: the file to write
+        #[arg(long, value_name = "FILE", required_if_eq("format", "parquet"))]
+        to: Option<PathBuf>,
     },
 }
 
@@ -417,6 +422,8 @@ mod tests {
             ("outcome post --model delay --request a --prediction b --void", "cannot be used with"),
             ("outcome post --model delay --request a", "--label"),
             ("feature explain f", "--entity"),
+            ("log export --format parquet --to f", "--model"),
+            ("log export --format parquet --model m", "--to"),
             ("doctor -v --quiet", "cannot be used with"),
             ("frobnicate", "unrecognized subcommand"),
         ] {

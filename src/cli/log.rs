@@ -1,22 +1,29 @@
 //! `log` and `why`: the prediction log.
 
 use super::args::{ExportFormat, LogCommand};
-use super::client::{encode, finding, query};
+use super::client::{Client, encode, finding, query};
 use super::error::{CliError, Result};
 use super::features::each_prediction;
 use super::output::{self, cell, json, put};
 use super::target::Context;
 use super::{models, table};
 use serde_json::Value;
+use std::path::Path;
 use understudy_domain::prediction::PredictionId;
 use understudy_domain::time::Timestamp;
 
 pub fn run(ctx: &Context, command: &LogCommand) -> Result {
     match command {
         LogCommand::Tail { n, model } => tail(ctx, *n, model.clone()),
-        LogCommand::Export { format, model, from, until, without_timing } => {
+        LogCommand::Export { format, model, from, until, without_timing, to } => {
             let range = (time(from.as_deref(), "--from")?, time(until.as_deref(), "--until")?);
-            export(ctx, *format, model.as_deref(), range, *without_timing)
+            match (format, model.as_deref(), to.as_deref()) {
+                (ExportFormat::Parquet, Some(model), Some(to)) => parquet(ctx, model, range, to),
+                (ExportFormat::Parquet, ..) => Err(CliError::usage("Parquet needs --model NAME and --to FILE")),
+                (.., Some(_)) => Err(CliError::usage("--to is for --format parquet")
+                    .hint("the other formats go to stdout: send them to a file with `> FILE`")),
+                (_, model, None) => export(ctx, *format, model, range, *without_timing),
+            }
         }
     }
 }
@@ -53,22 +60,43 @@ fn tail(ctx: &Context, n: u32, model: Option<String>) -> Result {
     server.finish()
 }
 
-type Range = (Option<Timestamp>, Option<Timestamp>);
+/// From (inclusive) and until (exclusive).
+pub type Range = (Option<Timestamp>, Option<Timestamp>);
 
-fn export(ctx: &Context, format: ExportFormat, model: Option<&str>, (from, until): Range, bare: bool) -> Result {
-    let server = ctx.server()?;
+#[cfg(feature = "parquet")]
+fn parquet(ctx: &Context, model: &str, range: Range, to: &Path) -> Result {
+    super::parquet::export(ctx, model, range, to)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(_: &Context, _: &str, _: Range, _: &Path) -> Result {
+    Err(CliError::usage("this program was built without Parquet")
+        .hint("build it with `cargo build --release --features parquet`, or use --format ndjson"))
+}
+
+/// Visits the logged predictions of a range of event times in order of id, until told to stop (`false`).
+pub fn each_in(
+    client: &Client,
+    model: Option<&str>,
+    (from, until): Range,
+    mut visit: impl FnMut(&Value) -> Result<bool>,
+) -> Result {
     // Ids start with their time: everything before `from` is skipped without being read.
     let after = from.map(|t| PredictionId::new(Timestamp(t.0 - 1000), u128::MAX).to_string());
-    let mut csv_header = format == ExportFormat::Csv;
     let outside = |r: &Value| {
         let t: Option<Timestamp> = r["time"].as_str().and_then(|t| t.parse().ok());
         (t < from && from.is_some(), until.is_some_and(|u| t.is_some_and(|t| t >= u)))
     };
-    each_prediction(&server.client, model, after, |record| {
-        let (early, past) = outside(record);
-        if early || past {
-            return Ok(!past);
-        }
+    each_prediction(client, model, after, |record| match outside(record) {
+        (false, false) => visit(record),
+        (_, past) => Ok(!past),
+    })
+}
+
+fn export(ctx: &Context, format: ExportFormat, model: Option<&str>, range: Range, bare: bool) -> Result {
+    let server = ctx.server()?;
+    let mut csv_header = format == ExportFormat::Csv;
+    each_in(&server.client, model, range, |record| {
         let mut r = record.clone();
         if bare && let Some(map) = r.as_object_mut() {
             map.shift_remove("timing");
@@ -82,6 +110,7 @@ fn export(ctx: &Context, format: ExportFormat, model: Option<&str>, (from, until
                 }
                 output::line(&csv_line(&r));
             }
+            ExportFormat::Parquet => unreachable!("Parquet goes to a file, not to stdout"),
         }
         Ok(true)
     })?;

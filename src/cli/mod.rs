@@ -14,6 +14,8 @@ mod log;
 mod models;
 mod monitor;
 mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod replay;
 mod rules;
 mod source;
