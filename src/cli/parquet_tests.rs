@@ -84,7 +84,7 @@ fn a_thousand_rows_are_read_back_as_written() {
 
 #[test]
 fn versions_with_other_inputs_are_matched_by_name() {
-    use ValueType::{Category, Float, Int};
+    use ValueType::{Float, Int};
     // The served version swapped two inputs, has a new one, and `carrier` was a category before.
     let features = [feature("n", Int), feature("speed", Float), feature("new", Float), feature("carrier", Float)];
     let reader = written(&features, &["speed", "carrier", "n", "late"], 2, 10);
