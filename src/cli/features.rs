@@ -57,20 +57,20 @@ pub fn signature(client: &Client, model: &str) -> Result<Vec<String>> {
     Ok(list.map_or_else(Vec::new, |l| l.iter().map(name).collect()))
 }
 
-/// Visits logged predictions in order of id until told to stop (`false`), page by page.
+/// Visits logged predictions in order of id until told to stop (`false`), page by page. Pages hold all models
+/// and are filtered here: a page of one model alone could mean a scan of the rest of the log in one request.
 pub fn each_prediction(
     client: &Client,
     model: Option<&str>,
     after: Option<String>,
     mut visit: impl FnMut(&Value) -> Result<bool>,
 ) -> Result {
+    if let Some(model) = model {
+        client.get(&format!("/v1/models/{}", encode(model)))?;
+    }
     let mut after = after.unwrap_or_else(|| "00000000000000000000000000".into());
     loop {
-        let q = query(&[
-            ("model", model.map(str::to_string)),
-            ("limit", Some(PAGE.to_string())),
-            ("after", Some(after.clone())),
-        ]);
+        let q = query(&[("limit", Some(PAGE.to_string())), ("after", Some(after.clone()))]);
         let (mut seen, mut go) = (0, true);
         client.lines(&format!("/v1/predictions{q}"), |l| {
             let record: Value = serde_json::from_str(l)
@@ -82,7 +82,9 @@ pub fn each_prediction(
             for r in pages {
                 seen += 1;
                 after = r["id"].as_str().unwrap_or_default().to_string();
-                go = go && visit(r)?;
+                if model.is_none_or(|m| r["model"] == m) {
+                    go = go && visit(r)?;
+                }
             }
             Ok(())
         })?;
