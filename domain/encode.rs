@@ -47,17 +47,20 @@ impl Column {
 
     fn numeric<'a>(rows: impl Iterator<Item = &'a Value> + Clone) -> Column {
         let total = rows.clone().count();
-        let mut seen: Vec<f64> = rows.clone().filter_map(Value::as_f64).collect();
+        let mut seen: Vec<f64> = rows.clone().filter_map(Value::as_f64).filter(|x| x.is_finite()).collect();
         seen.sort_by(f64::total_cmp);
         if seen.is_empty() {
             return Column::Numeric { median: 0.0, low: 0.0, high: 0.0, mean: 0.0, std: 1.0, missing: total > 0 };
         }
         let at = |q: f64| seen[((seen.len() - 1) as f64 * q).round() as usize];
         let (median, low, high) = (at(0.5), at(CLIP), at(1.0 - CLIP));
-        let filled = || rows.clone().map(|v| v.as_f64().unwrap_or(median).clamp(low, high));
-        let mean = filled().sum::<f64>() / total as f64;
-        let variance = filled().map(|x| (x - mean).powi(2)).sum::<f64>() / total as f64;
-        let std = if variance > 1e-18 { variance.sqrt() } else { 1.0 };
+        let filled = || rows.clone().map(|v| v.as_f64().filter(|x| x.is_finite()).unwrap_or(median).max(low).min(high));
+        // Divided before they are added and squared, so that huge values stay finite.
+        let mean = filled().map(|x| x / total as f64).sum::<f64>();
+        let size = low.abs().max(high.abs()).max(f64::MIN_POSITIVE);
+        let variance = filled().map(|x| (x / size - mean / size).powi(2)).sum::<f64>() / total as f64;
+        // A column that does not vary beyond rounding says nothing: it becomes 0, not noise.
+        let std = if variance.sqrt() > 1e-9 { variance.sqrt() * size } else { size.max(1.0) };
         let missing = (total - seen.len()) as f64 > FLAG_FROM * total as f64;
         Column::Numeric { median, low, high, mean, std, missing }
     }
@@ -76,6 +79,38 @@ impl Encoder {
             }
         });
         Encoder { columns: columns.collect() }
+    }
+
+    /// Whether this encoder can stand for `signature`; for one that was read from a file.
+    pub fn check(&self, signature: &Signature) -> Result<(), String> {
+        if self.columns.len() != signature.features.len() {
+            return Err(format!(
+                "the encoder has {} columns, the signature {} features",
+                self.columns.len(),
+                signature.features.len()
+            ));
+        }
+        for (column, feature) in self.columns.iter().zip(&signature.features) {
+            let said = match column {
+                Column::Numeric { .. } if feature.kind == ValueType::Category => {
+                    Err("is numeric, the signature says category")
+                }
+                Column::Category { .. } if feature.kind != ValueType::Category => {
+                    Err("is a category, the signature says a number")
+                }
+                Column::Numeric { median, low, high, mean, std, .. }
+                    if [median, low, high, mean, std].iter().any(|x| !x.is_finite()) || low > high || *std <= 0.0 =>
+                {
+                    Err("needs finite numbers, low <= high and std > 0")
+                }
+                Column::Category { vocabulary } if !vocabulary.is_sorted_by(|a, b| a < b) => {
+                    Err("needs a vocabulary in order and without repeats")
+                }
+                _ => Ok(()),
+            };
+            said.map_err(|e| format!("the encoder's column `{}` {e}", feature.name))?;
+        }
+        Ok(())
     }
 
     /// Features it takes.
@@ -101,13 +136,15 @@ impl Encoder {
         found
     }
 
-    /// Appends `width` numbers for one row. A value of the wrong type is treated as missing.
+    /// Appends `width` numbers for one row, all finite. A value of the wrong type, and a number that is
+    /// not finite, is treated as missing; allocates nothing if `out` has room.
     pub fn encode(&self, row: &[Value], out: &mut Vec<f32>) {
         for (column, value) in self.columns.iter().zip(row) {
             match column {
                 Column::Numeric { median, low, high, mean, std, missing } => {
-                    let known = value.as_f64();
-                    out.push(((known.unwrap_or(*median).clamp(*low, *high) - mean) / std) as f32);
+                    let known = value.as_f64().filter(|x| x.is_finite());
+                    let x = known.unwrap_or(*median).max(*low).min(*high);
+                    out.push((x / std - mean / std) as f32);
                     if *missing {
                         out.push(if known.is_none() { 1.0 } else { 0.0 });
                     }
@@ -127,42 +164,4 @@ impl Encoder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::SignatureFeature;
-
-    fn signature() -> Signature {
-        let feature = |name: &str, kind| SignatureFeature { name: name.into(), kind, nullable: true };
-        Signature {
-            features: vec![feature("x", ValueType::Float), feature("c", ValueType::Category)],
-            positive_label: "yes".into(),
-            negative_label: "no".into(),
-        }
-    }
-
-    #[test]
-    fn missing_unseen_and_extreme_values_have_their_place() {
-        let rows: Vec<Vec<Value>> = (0..1000)
-            .map(|i| {
-                vec![
-                    if i % 20 == 0 { Value::Null } else { Value::Float(f64::from(i)) },
-                    ["a", "b"][i as usize % 2].into(),
-                ]
-            })
-            .collect();
-        let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
-        let encoder = Encoder::fit(&signature(), &rows);
-        assert_eq!((encoder.width(), encoder.features(), encoder.categories()), (4, 2, vec![(2, 2)]));
-        let encode = |row: [Value; 2]| {
-            let mut out = Vec::new();
-            encoder.encode(&row, &mut out);
-            out
-        };
-        let null = encode([Value::Null, "b".into()]);
-        assert_eq!(&null[1..], [1.0, 0.0, 1.0]);
-        let extreme = encode([Value::Float(1e12), "never seen".into()]);
-        assert!(extreme[0] < 2.0, "clipped: {extreme:?}");
-        assert_eq!(&extreme[1..], [0.0, 0.0, 0.0]);
-        assert_eq!(encode(["wrong type".into(), Value::Null]), [null[0], 1.0, 0.0, 0.0]);
-    }
-}
+mod tests;

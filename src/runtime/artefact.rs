@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use understudy_domain::model::{ArtefactFile, Manifest};
 use understudy_domain::profile::ReferenceProfile;
@@ -19,6 +19,9 @@ pub const GOLDEN: &str = "golden.jsonl";
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 const MAX_TENSORS: usize = 4096;
 const MAX_FILE_BYTES: u64 = 1 << 30;
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+/// Besides the manifest; a version has three.
+const MAX_FILES: usize = 16;
 
 /// A request with its recorded answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,8 +55,8 @@ impl Artefact {
         let temporary = parent.join(format!(".{}.partial", dir.file_name().unwrap_or_default().to_string_lossy()));
         let _ = fs::remove_dir_all(&temporary);
         fs::create_dir_all(&temporary).map_err(|e| failed("the model folder", &e))?;
-        let golden: Vec<String> =
-            self.golden.iter().map(|g| serde_json::to_string(g).unwrap_or_default() + "\n").collect();
+        let golden: Result<Vec<String>, _> = self.golden.iter().map(|g| Ok(serde_json::to_string(g)? + "\n")).collect();
+        let golden = golden.map_err(|e: serde_json::Error| failed(GOLDEN, &e))?;
         let profile = serde_json::to_vec_pretty(&self.profile).map_err(|e| failed(PROFILE, &e))?;
         let files = [(WEIGHTS, self.weights), (PROFILE, profile), (GOLDEN, golden.concat().into_bytes())];
         self.manifest.files = files
@@ -69,54 +72,87 @@ impl Artefact {
             let mut file = fs::File::create(temporary.join(name)).map_err(|e| failed(name, &e))?;
             file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| failed(name, &e))?;
         }
+        fs::File::open(&temporary).and_then(|d| d.sync_all()).map_err(|e| failed("the version's folder", &e))?;
+        // Would replace an empty folder, and refuses any other.
+        if dir.exists() {
+            return Err(format!("cannot write the version: {} is there already", dir.display()));
+        }
         fs::rename(&temporary, dir).map_err(|e| failed("the version", &e))?;
         fs::File::open(parent).and_then(|d| d.sync_all()).map_err(|e| failed("the model folder", &e))?;
         Ok(self.manifest)
     }
 
-    /// Reads and checks every file; says which one is wrong and how.
+    /// Reads and checks every listed file; says which one is wrong and how.
     pub fn read(dir: &Path) -> Result<Artefact, String> {
-        let at = |name: &str| dir.join(name);
-        let text = fs::read(at(MANIFEST)).map_err(|e| format!("{}: {e}", at(MANIFEST).display()))?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", at(MANIFEST).display()))?;
-        if manifest.manifest_version != 1 {
-            return Err(format!(
-                "{}: manifest_version {} is newer than this program",
-                at(MANIFEST).display(),
-                manifest.manifest_version
-            ));
-        }
-        for needed in [WEIGHTS, PROFILE, GOLDEN] {
-            if !manifest.files.iter().any(|f| f.name == needed) {
-                return Err(format!("{}: `files` does not list {needed}", at(MANIFEST).display()));
+        let manifest = read_manifest(&dir.join(MANIFEST))?;
+        let mut files = Vec::new();
+        for listed in &manifest.files {
+            let path = dir.join(&listed.name);
+            let bytes = read_regular(&path, MAX_FILE_BYTES)?;
+            if bytes.len() as u64 != listed.bytes {
+                return Err(format!("{}: {} bytes, the manifest says {}", path.display(), bytes.len(), listed.bytes));
             }
-        }
-        let checked = |name: &str| -> Result<Vec<u8>, String> {
-            let listed =
-                manifest.files.iter().find(|f| f.name == name).ok_or_else(|| format!("{name} is not listed"))?;
-            let path = at(name);
-            let size = fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?.len();
-            if size != listed.bytes || size > MAX_FILE_BYTES {
-                return Err(format!("{}: {size} bytes, the manifest says {}", path.display(), listed.bytes));
-            }
-            let bytes = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             let found = sha256(&bytes);
             if found != listed.sha256 {
                 return Err(format!("{}: sha256 is {found}, the manifest says {}", path.display(), listed.sha256));
             }
-            Ok(bytes)
+            files.push((listed.name.as_str(), bytes));
+        }
+        let mut take = |name: &str| {
+            let at = files.iter().position(|(n, _)| *n == name);
+            at.map(|i| files.swap_remove(i).1)
+                .ok_or_else(|| format!("{}: `files` does not list {name}", dir.join(MANIFEST).display()))
         };
-        let weights = checked(WEIGHTS)?;
-        check_header(&weights).map_err(|e| format!("{}: {e}", at(WEIGHTS).display()))?;
-        let profile =
-            serde_json::from_slice(&checked(PROFILE)?).map_err(|e| format!("{}: {e}", at(PROFILE).display()))?;
-        let golden = String::from_utf8(checked(GOLDEN)?)
+        let (weights, profile, golden) = (take(WEIGHTS)?, take(PROFILE)?, take(GOLDEN)?);
+        let at = |name: &str, e: &dyn std::fmt::Display| format!("{}: {e}", dir.join(name).display());
+        check_header(&weights).map_err(|e| at(WEIGHTS, &e))?;
+        let profile = serde_json::from_slice(&profile).map_err(|e| at(PROFILE, &e))?;
+        let golden = String::from_utf8(golden)
             .map_err(|e| e.to_string())
             .and_then(|text| text.lines().map(|l| serde_json::from_str(l).map_err(|e| e.to_string())).collect())
-            .map_err(|e| format!("{}: {e}", at(GOLDEN).display()))?;
+            .map_err(|e| at(GOLDEN, &e))?;
         Ok(Artefact { manifest, weights, profile, golden })
     }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, String> {
+    let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let text = read_regular(path, MAX_MANIFEST_BYTES)?;
+    // The format's number first: another format need not have this one's fields.
+    let any: serde_json::Value = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
+    match any.get("manifest_version").and_then(serde_json::Value::as_u64) {
+        Some(1) => {}
+        Some(v) => return Err(wrong(&format!("manifest_version {v} is not known; this program reads 1"))),
+        None => return Err(wrong(&"`manifest_version` is missing; this program reads 1")),
+    }
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
+    if manifest.files.len() > MAX_FILES {
+        return Err(wrong(&format!("{} files; at most {MAX_FILES} are taken", manifest.files.len())));
+    }
+    for (i, file) in manifest.files.iter().enumerate() {
+        if !valid_name(&file.name) {
+            return Err(wrong(&format!("`files` lists {:?}, which is no plain file name", file.name)));
+        }
+        if manifest.files[..i].iter().any(|f| f.name == file.name) {
+            return Err(wrong(&format!("`files` lists {} twice", file.name)));
+        }
+    }
+    Ok(manifest)
+}
+
+/// The bytes of a regular file (no link, no folder) of at most `limit` bytes.
+fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let seen = fs::symlink_metadata(path).map_err(|e| wrong(&e))?;
+    if !seen.is_file() {
+        return Err(wrong(&"is no regular file"));
+    }
+    if seen.len() > limit {
+        return Err(wrong(&format!("{} bytes; at most {limit} are taken", seen.len())));
+    }
+    let mut bytes = Vec::with_capacity(seen.len() as usize);
+    fs::File::open(path).and_then(|f| f.take(limit).read_to_end(&mut bytes)).map_err(|e| wrong(&e))?;
+    Ok(bytes)
 }
 
 /// Limits of the safetensors header, before the parser sees it.
@@ -137,3 +173,7 @@ fn check_header(weights: &[u8]) -> Result<(), String> {
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
+
+#[cfg(test)]
+#[path = "artefact_tests.rs"]
+mod tests;

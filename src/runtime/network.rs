@@ -4,16 +4,17 @@
 use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use understudy_actors::ports::ModelRuntime;
 use understudy_domain::encode::Encoder;
-use understudy_domain::model::Manifest;
-use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::value::Value;
 
-use super::artefact::Artefact;
+/// Bounds of what a manifest may ask for.
+const MAX_LAYERS: usize = 16;
+const MAX_WIDTH: usize = 8192;
+const MAX_MEMBERS: usize = 64;
 
 /// `architecture` of the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Architecture {
     /// Widths of the hidden layers; none is logistic regression.
     pub hidden: Vec<usize>,
@@ -22,6 +23,20 @@ pub struct Architecture {
 }
 
 impl Architecture {
+    /// Sizes that can be built; the weights' shapes are checked against them when loaded.
+    pub fn check(&self) -> Result<(), String> {
+        if self.hidden.len() > MAX_LAYERS || self.hidden.iter().any(|w| *w == 0 || *w > MAX_WIDTH) {
+            return Err(format!("hidden = {:?}: at most {MAX_LAYERS} layers of 1..{MAX_WIDTH} are taken", self.hidden));
+        }
+        if self.members == 0 || self.members > MAX_MEMBERS {
+            return Err(format!("members = {}: 1..{MAX_MEMBERS} are taken", self.members));
+        }
+        if self.encoder.width() == 0 {
+            return Err("the encoder gives no inputs".into());
+        }
+        Ok(())
+    }
+
     /// (inputs, outputs) of each layer.
     pub fn layers(&self) -> Vec<(usize, usize)> {
         let mut widths = vec![self.encoder.width()];
@@ -93,6 +108,10 @@ impl Network {
             }
             Tensor::from_vec(values, shape, &Device::Cpu).map_err(|e| e.to_string())
         };
+        let expected = architecture.members * architecture.layers().len() * 2;
+        if file.len() != expected {
+            return Err(format!("model.safetensors has {} tensors, the architecture says {expected}", file.len()));
+        }
         let member = |m: usize| -> Result<Vec<Layer>, String> {
             let layers = architecture.layers().into_iter().enumerate();
             layers
@@ -124,74 +143,4 @@ pub fn encode(encoder: &Encoder, rows: &[&[Value]]) -> candle_core::Result<Tenso
         encoder.encode(row, &mut flat);
     }
     Tensor::from_vec(flat, (rows.len(), encoder.width()), &Device::Cpu)
-}
-
-/// A loaded version.
-pub struct CandleModel {
-    manifest: Manifest,
-    profile: ReferenceProfile,
-    architecture: Architecture,
-    network: Network,
-    bytes: usize,
-}
-
-impl CandleModel {
-    /// Builds the network and answers the golden requests; any difference refuses the version.
-    pub fn new(artefact: Artefact) -> Result<CandleModel, String> {
-        let Artefact { manifest, weights, profile, golden } = artefact;
-        if manifest.runtime != "candle" {
-            return Err(format!(
-                "manifest.json: runtime `{}` is not known; this program runs `candle`",
-                manifest.runtime
-            ));
-        }
-        let architecture: Architecture = serde_json::from_value(manifest.architecture.clone())
-            .map_err(|e| format!("manifest.json: architecture: {e}"))?;
-        if architecture.encoder.features() != manifest.signature.features.len() || architecture.members == 0 {
-            return Err("manifest.json: architecture and signature disagree on the number of features".into());
-        }
-        let network = Network::load(&weights, &architecture)?;
-        let model = CandleModel { bytes: weights.len(), manifest, profile, architecture, network };
-        if golden.is_empty() {
-            return Err("golden.jsonl is empty; a version without golden requests is not served".into());
-        }
-        for (i, g) in golden.iter().enumerate() {
-            let got = model.predict(&[&g.vector])?[0];
-            if (got - g.score).abs() > 1e-6 {
-                return Err(format!("golden request {}: answers {got}, recorded was {}", i + 1, g.score));
-            }
-        }
-        Ok(model)
-    }
-}
-
-impl ModelRuntime for CandleModel {
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    fn profile(&self) -> &ReferenceProfile {
-        &self.profile
-    }
-
-    fn predict(&self, rows: &[&[Value]]) -> Result<Vec<f64>, String> {
-        if let Some(row) = rows.iter().find(|r| r.len() != self.architecture.encoder.features()) {
-            return Err(format!(
-                "a row has {} features, the model takes {}",
-                row.len(),
-                self.architecture.encoder.features()
-            ));
-        }
-        let raw = encode(&self.architecture.encoder, rows)
-            .and_then(|x| self.network.probabilities(&x))
-            .map_err(|e| e.to_string())?;
-        if raw.iter().any(|p| !p.is_finite()) {
-            return Err("the network gave a value that is not finite".into());
-        }
-        Ok(raw.into_iter().map(|p| self.manifest.calibration.apply(p)).collect())
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
 }
