@@ -122,7 +122,7 @@ fn read_manifest(path: &Path) -> Result<Manifest, String> {
     let any: serde_json::Value = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
     match any.get("manifest_version").and_then(serde_json::Value::as_u64) {
         Some(1) => {}
-        Some(v) => return Err(wrong(&format!("manifest_version {v} is not known; this program reads 1"))),
+        Some(v) => return Err(wrong(&format!("manifest_version {v} is newer than this program, which reads 1"))),
         None => return Err(wrong(&"`manifest_version` is missing; this program reads 1")),
     }
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
