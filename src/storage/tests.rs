@@ -278,27 +278,3 @@ fn retention_deletes_whole_segments_and_reading_goes_on() {
     assert_eq!((before, after.last()), (vec![1, 2, 3, 4], Some(&4)));
     assert!(after.len() < 4);
 }
-
-/// `cargo test --release storage::tests::throughput -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn throughput() {
-    for durability in [Durability::Process, Durability::Power] {
-        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let s = Store::open(dir.path(), StoreOptions { durability, ..options() }).unwrap();
-        let blocks: Vec<Vec<_>> = (0..200u64).map(|b| (1..=500).map(|i| event(b * 500 + i, 60)).collect()).collect();
-        let started = std::time::Instant::now();
-        for b in blocks {
-            s.events().append(b).blocking_recv().unwrap().unwrap();
-        }
-        let t = started.elapsed();
-        let started = std::time::Instant::now();
-        let n = seqs(&s).unwrap().len();
-        println!(
-            "{durability:?}: {:.0} events/s appended, {:.0} events/s scanned, {:?}",
-            n as f64 / t.as_secs_f64(),
-            n as f64 / started.elapsed().as_secs_f64(),
-            s.stats().events
-        );
-    }
-}
