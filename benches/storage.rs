@@ -31,7 +31,8 @@ fn group(first: u64) -> Vec<LoggedEvent> {
 
 fn append(bencher: divan::Bencher<'_, '_>, durability: Durability) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::open(dir.path(), StoreOptions { durability, ..StoreOptions::default() }).expect("an empty store");
+    let store =
+        Store::open(dir.path(), StoreOptions { durability, ..StoreOptions::default() }).expect("an empty store");
     let log = store.events();
     bencher.counter(divan::counter::ItemsCount::new(GROUP)).bench_local(|| {
         let commit = log.append(group(log.last_seq() + 1));

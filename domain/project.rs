@@ -324,6 +324,7 @@ pub struct TrainSpec {
     pub batch: usize,
     #[serde(default = "rate")]
     pub learning_rate: f64,
+    /// Decoupled weight decay of AdamW (Loshchilov and Hutter 2019), per step times the learning rate.
     #[serde(default)]
     pub l2: f64,
     /// Last share of the rows by time, held out for early stopping and calibration.
