@@ -156,6 +156,15 @@ fn predictions_by_id_by_model_in_order_of_id() {
             assert_eq!(ids(&*p.predictions, None, sorted[1234]), sorted[1234..]);
             assert_eq!(ids(&*p.predictions, Some("b"), 0).len(), 2000);
             assert!(ids(&*p.predictions, Some("c"), 0).is_empty());
+            let newest = |model, limit| -> Vec<u128> {
+                p.predictions.newest(model, limit).unwrap().into_iter().map(|r| r.id.0).collect()
+            };
+            for limit in [0, 1, 10, 3999, 5000] {
+                assert_eq!(newest(None, limit), sorted.iter().rev().take(limit).copied().collect::<Vec<_>>());
+            }
+            let b = ids(&*p.predictions, Some("b"), 0);
+            assert_eq!(newest(Some("b"), 1500), b.iter().rev().take(1500).copied().collect::<Vec<_>>());
+            assert!(newest(Some("c"), 5).is_empty());
             for r in all.iter().step_by(97) {
                 assert_eq!(p.predictions.get(r.id).unwrap().as_ref(), Some(r));
                 assert_eq!(p.predictions.get(PredictionId(r.id.0 ^ 1 << 79)).unwrap(), None);

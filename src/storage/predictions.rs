@@ -175,24 +175,30 @@ impl PredictionLog for SegmentedLog<PredictionRecord> {
         Ok(None)
     }
 
-    /// Looks back from the newest id over stretches that double until they hold enough.
+    /// Looks back from the newest id over stretches of growing length; each record is read once.
     fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError> {
-        let Some(newest) = self.newest_id()? else { return Ok(Vec::new()) };
-        let mut back_ms = 1_000u64;
+        let Some(newest) = self.newest_id()?.filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        let (mut back_ms, mut until) = (1_000u64, u128::MAX);
         loop {
-            let from = newest.millis().saturating_sub(back_ms);
-            let mut found = VecDeque::new();
-            self.scan(model, PredictionId((from as u128) << 80), &mut |r| {
-                if found.len() == limit {
-                    found.pop_front();
+            let from = (newest.millis().saturating_sub(back_ms) as u128) << 80;
+            let wanted = limit - found.len();
+            let mut stretch = VecDeque::new();
+            self.scan(model, PredictionId(from), &mut |r| {
+                if r.id.0 >= until {
+                    return ControlFlow::Break(());
                 }
-                found.push_back(r);
+                if stretch.len() == wanted {
+                    stretch.pop_front();
+                }
+                stretch.push_back(r);
                 ControlFlow::Continue(())
             })?;
+            found.extend(stretch.into_iter().rev());
             if found.len() >= limit || from == 0 {
-                return Ok(found.into_iter().rev().collect());
+                return Ok(found);
             }
-            back_ms = back_ms.saturating_mul(4);
+            (back_ms, until) = (back_ms.saturating_mul(4), from);
         }
     }
 
