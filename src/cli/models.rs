@@ -112,6 +112,7 @@ pub fn wait_for_training(client: &Client, model: &str, quiet: bool) -> Result<Va
                 return Err(CliError::new(format!("training {model} failed: {}", cell(&job["message"])))
                     .hint("the version that served before still serves"));
             }
+            // A job has no event to wait for over HTTP: its status is polled.
             _ => std::thread::sleep(POLL),
         }
     }

@@ -144,7 +144,7 @@ impl<'a> Sender<'a> {
             if wait >= SHORTEST_PAUSE {
                 // What is due before the pause must arrive before it.
                 self.flush()?;
-                std::thread::sleep(wait);
+                std::thread::sleep(wait); // the recording's own pace, asked for by --speed
             }
         }
         self.body.push_str(&line.json);
