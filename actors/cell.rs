@@ -11,10 +11,11 @@ pub use predict::refusal_code;
 
 use crate::api::*;
 use crate::deps::Deps;
-use crate::event_logger::{IngestEvents, LogFailed};
+use crate::event_logger::IngestEvents;
 use crate::guard::Vitals;
 use crate::prediction_logger::PostOutcomes;
 use crate::router::Router;
+use crate::supervise;
 use crate::system::System;
 use actix::prelude::*;
 use std::rc::Rc;
@@ -64,11 +65,11 @@ impl Drop for Permit {
 impl Cell {
     /// Starts this worker's router on the current arbiter.
     pub fn new(system: Arc<System>) -> Cell {
-        let vitals = Vitals::new("router");
+        let vitals = Vitals::new("router", system.escalation.clone());
         system.register(vitals.clone());
-        let router = Router::new(system.deps.clone(), vitals, system.pool.clone());
+        let router = Router::new(vitals.clone(), system.escalation.clone(), system.pool.clone());
         let names = system.deps.catalog.models.keys().map(|m| Arc::from(m.as_str())).collect();
-        Cell { router: Supervisor::start(move |_| router), names: Rc::new(names), system }
+        Cell { router: supervise::start(router, vitals), names: Rc::new(names), system }
     }
 
     fn deps(&self) -> &Deps {
@@ -99,14 +100,9 @@ impl Cell {
         Ok(taken.outcomes)
     }
 
-    /// Waits for durability; a log that cannot be written takes the folded state back.
     async fn committed(&self, commit: crate::ports::Commit) -> Result<(), Refusal> {
         let result = commit.await.unwrap_or(Err(crate::ports::StoreError::Closed));
-        result.map_err(|e| {
-            tracing::error!(%e, "the event log could not be written; nothing was acknowledged");
-            self.system.events.do_send(LogFailed);
-            crate::prediction_logger::unavailable(e)
-        })
+        result.map_err(crate::prediction_logger::unavailable)
     }
 
     pub async fn outcomes(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<OutcomeResult>, Refusal> {

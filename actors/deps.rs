@@ -1,5 +1,6 @@
 //! What every actor is given, and the settings they run by.
 
+use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Trainer};
 use std::sync::Arc;
@@ -32,6 +33,10 @@ pub struct ActorSettings {
     pub max_answers: usize,
     /// Events folded by a shard between two snapshots of its state.
     pub snapshot_every: u64,
+    /// Where blocking work runs; inline only in simulations.
+    pub blocking: Blocking,
+    /// Entropy of the ids of predictions whose request brought none.
+    pub entropy: fn() -> u128,
 }
 
 impl Default for ActorSettings {
@@ -49,6 +54,8 @@ impl Default for ActorSettings {
             max_pending: 2_000_000,
             max_answers: 20_000,
             snapshot_every: 200_000,
+            blocking: Blocking::Pool,
+            entropy: || ulid::Ulid::generate().0,
         }
     }
 }

@@ -1,21 +1,28 @@
 //! **Owns** the order of events (seq), the duplicate index, and the events held back while a stream is replayed.
-//! **Receives** `IngestEvents` and `CommitHeld` from the cells.
+//! **Receives** `IngestEvents`, `CommitHeld`, `AbandonHeld` and `KnownEvents` from the cells.
 //! **Sends** `FoldEvents` to every feature shard in order of seq, `PostOutcomes` to the prediction logger.
 //! **On failure** nothing is acknowledged: the caller gets `internal` or `storage_unavailable` and may send again.
-//! **On restart** seq and the duplicate index are read back from the log.
+//! A log that could not be written takes back what was folded: numbers and states are read back from what is durable.
+//! **On restart** the same. First everything given to the log before is waited for: what is still on its way to
+//! the disk would be missed, and its numbers given twice.
 
-use crate::api::Refusal;
+use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
+use crate::fault_point;
 use crate::feature_shard::{FeatureShard, FoldEvents, RebuildState};
-use crate::guard::{Vitals, guarded};
+use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
 use crate::prediction_logger::{PostOutcomes, PredictionLogger};
 use actix::prelude::*;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use understudy_domain::dedupe::{Recent, Seen};
 use understudy_domain::event::{Event, IngestOutcome, LoggedEvent};
+
+/// A log that cannot be read is tried again after this long.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Take events in; replies when they are folded, with a handle on their durability.
 #[derive(Message)]
@@ -33,10 +40,22 @@ pub struct Ingested {
     pub commit: Option<Commit>,
 }
 
+type Taken = (
+    Vec<IngestOutcome>,
+    Option<Commit>,
+    Vec<oneshot::Receiver<Result<(), Refusal>>>,
+    Option<oneshot::Receiver<Result<Vec<OutcomeResult>, Refusal>>>,
+);
+
 /// Append what was held; `None` if nothing was.
 #[derive(Message)]
 #[rtype(result = "Result<Option<Commit>, Refusal>")]
 pub struct CommitHeld;
+
+/// A replayed batch ended before its commit: what is held is taken back, so that the batch can be sent again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AbandonHeld;
 
 /// Which of these ids are in the log?
 #[derive(Message)]
@@ -45,17 +64,15 @@ pub struct KnownEvents {
     pub ids: Vec<u128>,
 }
 
-/// The log could not be written: what was folded and not acknowledged must go.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct LogFailed;
-
 pub struct EventLogger {
     deps: Arc<Deps>,
     vitals: Arc<Vitals>,
     shards: Vec<Addr<FeatureShard>>,
     logger: Addr<PredictionLogger>,
-    state: State,
+    /// Rebuilds so far: what was appended before the last one is settled and cannot fail any more.
+    life: u64,
+    /// `None` until the log was read.
+    state: Option<State>,
 }
 
 struct State {
@@ -82,18 +99,69 @@ impl EventLogger {
         shards: Vec<Addr<FeatureShard>>,
         logger: Addr<PredictionLogger>,
     ) -> Self {
-        let seen = Recent::new(deps.settings.dedupe_window, 2);
-        EventLogger { deps, vitals, shards, logger, state: State { next_seq: 0, seen, held: Vec::new() } }
+        EventLogger { deps, vitals, shards, logger, life: 0, state: None }
+    }
+
+    /// Waits until all that was appended is durable or refused, then reads the state back. Messages wait meanwhile.
+    fn rebuild(&mut self, ctx: &mut Context<Self>) {
+        self.vitals.set_ready(false, "reading the event log");
+        self.life += 1;
+        self.state = None;
+        let settled = self.deps.events.append(Vec::new());
+        ctx.wait(settled.into_actor(self).map(|_, logger, ctx| logger.recover(ctx)));
+    }
+
+    fn recover(&mut self, ctx: &mut Context<Self>) {
+        fault_point!("event_logger.started");
+        match State::recover(&self.deps) {
+            Ok(state) => {
+                self.state = Some(state);
+                // The shards may hold events that were never committed, under numbers that will be given again.
+                if self.life > 1 {
+                    self.shards.iter().for_each(|shard| shard.do_send(RebuildState));
+                }
+                self.vitals.set_ready(true, "");
+            }
+            Err(e) => {
+                self.vitals.set_ready(false, e.to_string());
+                ctx.run_later(RETRY, |logger, ctx| logger.rebuild(ctx));
+            }
+        }
+    }
+
+    fn state(&mut self) -> Result<&mut State, Refusal> {
+        self.state.as_mut().ok_or_else(|| Refusal::Unavailable {
+            code: "storage_unavailable",
+            detail: "the event log cannot be read; it is tried again every second".into(),
+        })
+    }
+
+    /// Appends, and passes the result on. After a failure everything later is a gap to the log: start from what it has.
+    fn commit(&self, events: Vec<LoggedEvent>, ctx: &mut Context<Self>) -> Commit {
+        let commit = self.deps.events.append(events);
+        let (done, passed) = oneshot::channel();
+        let life = self.life;
+        ctx.spawn(async move { commit.await.unwrap_or(Err(StoreError::Closed)) }.into_actor(self).map(
+            move |result, logger, ctx| {
+                if let Err(e) = &result
+                    && life == logger.life
+                {
+                    tracing::error!(%e, "the event log could not be written; nothing of it was acknowledged");
+                    logger.rebuild(ctx);
+                }
+                let _ = done.send(result);
+            },
+        ));
+        passed
     }
 
     /// Decides on one event; accepted ones are added to `batch`.
-    fn take(&mut self, event: Event, batch: &mut Vec<LoggedEvent>) -> IngestOutcome {
-        let deps = self.deps.clone();
+    fn take(deps: &Deps, state: &mut State, event: Event, batch: &mut Vec<LoggedEvent>) -> IngestOutcome {
         if let Err((code, detail)) = deps.catalog.plan.check_event(&event) {
             return IngestOutcome::Rejected { code, detail };
         }
         let (id, fingerprint) = (event.id_hash(), event.fingerprint());
-        if let Some(seen) = self.state.seen.get(id) {
+        if let Some(seen) = state.seen.get(id) {
             return if seen.fingerprint == fingerprint {
                 IngestOutcome::Duplicate { seq: seen.seq }
             } else {
@@ -112,11 +180,77 @@ impl EventLogger {
             };
         }
         let late = now - event.time > deps.settings.lateness;
-        let seq = self.state.next_seq;
-        self.state.next_seq += 1;
-        self.state.seen.insert(id, Seen { seq, fingerprint }, now);
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        state.seen.insert(id, Seen { seq, fingerprint }, now);
         batch.push(LoggedEvent { seq, ingested: now, late, event });
         IngestOutcome::Accepted { seq, late }
+    }
+
+    fn ingest(&mut self, m: IngestEvents, ctx: &mut Context<Self>) -> Result<Taken, Refusal> {
+        fault_point!("event_logger.ingest");
+        let deps = self.deps.clone();
+        let state = self.state()?;
+        let (mut batch, mut brought) = (Vec::with_capacity(m.events.len()), Vec::new());
+        let outcomes: Vec<_> = m
+            .events
+            .into_iter()
+            .map(|event| {
+                let told = deps.catalog.outcomes_of(&event);
+                let outcome = Self::take(&deps, state, event, &mut batch);
+                // A duplicate brings its outcomes again: the first delivery may have died before they were durable.
+                if matches!(outcome, IngestOutcome::Accepted { .. } | IngestOutcome::Duplicate { .. }) {
+                    brought.extend(told);
+                }
+                outcome
+            })
+            .collect();
+        fault_point!("event_logger.numbered");
+        self.count(&outcomes);
+        let batch = Arc::new(batch);
+        let mut folds = Vec::new();
+        if !batch.is_empty() {
+            for shard in &self.shards {
+                let (done, folded) = oneshot::channel();
+                shard.do_send(FoldEvents { events: batch.clone(), done });
+                folds.push(folded);
+            }
+        }
+        fault_point!("event_logger.sent");
+        let held = &mut self.state()?.held;
+        held.extend(batch.iter().cloned());
+        let now = if m.hold { Vec::new() } else { std::mem::take(held) };
+        let repeated = outcomes.iter().filter_map(|o| match o {
+            IngestOutcome::Duplicate { seq } => Some(*seq),
+            _ => None,
+        });
+        let repeated = repeated.max().filter(|seq| !m.hold && *seq > deps.events.last_seq());
+        let commit = match repeated {
+            None => (!now.is_empty()).then(|| self.commit(now, ctx)),
+            Some(seq) => Some(self.commit_with_first(now, seq, ctx)),
+        };
+        let joined = (!brought.is_empty()).then(|| {
+            let (done, joined) = oneshot::channel();
+            self.logger.do_send(PostOutcomes { outcomes: brought, derived: true, done });
+            joined
+        });
+        Ok((outcomes, commit, folds, joined))
+    }
+
+    /// A repeated event is acknowledged when its first delivery is durable: that one may still fail.
+    fn commit_with_first(&self, events: Vec<LoggedEvent>, first: u64, ctx: &mut Context<Self>) -> Commit {
+        let commit = self.commit(events, ctx);
+        let (done, passed) = oneshot::channel();
+        let life = self.life;
+        ctx.spawn(async move { commit.await.unwrap_or(Err(StoreError::Closed)) }.into_actor(self).map(
+            move |result, logger, _| {
+                // Within one life no number is given twice.
+                let written = life == logger.life && logger.deps.events.last_seq() >= first;
+                let lost = || StoreError::Io("the first delivery of this event was not written; send it again".into());
+                let _ = done.send(result.and(if written { Ok(()) } else { Err(lost()) }));
+            },
+        ));
+        passed
     }
 
     fn count(&self, outcomes: &[IngestOutcome]) {
@@ -137,66 +271,17 @@ impl Actor for EventLogger {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(1024);
-        match State::recover(&self.deps) {
-            Ok(state) => {
-                self.state = state;
-                self.vitals.set_ready(true, "");
-            }
-            Err(e) => self.vitals.set_ready(false, e.to_string()),
-        }
+        self.rebuild(ctx);
     }
 }
 
-impl Supervised for EventLogger {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
-        // The shards may hold events that were never committed, under numbers that will be given again.
-        for shard in &self.shards {
-            shard.do_send(RebuildState);
-        }
-    }
-}
-
-impl Handler<LogFailed> for EventLogger {
-    type Result = ();
-
-    fn handle(&mut self, _: LogFailed, ctx: &mut Self::Context) {
-        self.vitals.set_ready(false, "the event log could not be written; rebuilding from what is durable");
-        ctx.stop();
-    }
-}
+impl Supervised for EventLogger {}
 
 impl Handler<IngestEvents> for EventLogger {
     type Result = ResponseFuture<Result<Ingested, Refusal>>;
 
     fn handle(&mut self, m: IngestEvents, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        let taken = guarded(self, ctx, &vitals, |logger, _| {
-            let mut batch = Vec::with_capacity(m.events.len());
-            // A duplicate brings its outcomes again: the first delivery may have died before they were durable.
-            let brought: Vec<_> = m.events.iter().flat_map(|e| logger.deps.catalog.outcomes_of(e)).collect();
-            let outcomes: Vec<_> = m.events.into_iter().map(|e| logger.take(e, &mut batch)).collect();
-            logger.count(&outcomes);
-            let batch = Arc::new(batch);
-            let mut folds = Vec::new();
-            if !batch.is_empty() {
-                for shard in &logger.shards {
-                    let (done, folded) = oneshot::channel();
-                    shard.do_send(FoldEvents { events: batch.clone(), done });
-                    folds.push(folded);
-                }
-            }
-            logger.state.held.extend(batch.iter().cloned());
-            let commit = (!m.hold && !logger.state.held.is_empty())
-                .then(|| logger.deps.events.append(std::mem::take(&mut logger.state.held)));
-            let joined = (!brought.is_empty()).then(|| {
-                let (done, joined) = oneshot::channel();
-                logger.logger.do_send(PostOutcomes { outcomes: brought, derived: true, done });
-                joined
-            });
-            Ok((outcomes, commit, folds, joined))
-        });
+        let taken = self.ingest(m, ctx);
         Box::pin(async move {
             let (outcomes, commit, folds, joined) = taken?;
             for fold in folds {
@@ -213,11 +298,10 @@ impl Handler<IngestEvents> for EventLogger {
 impl Handler<KnownEvents> for EventLogger {
     type Result = Result<Vec<bool>, Refusal>;
 
-    fn handle(&mut self, m: KnownEvents, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |logger, _| {
-            Ok(m.ids.iter().map(|id| logger.state.seen.get(*id).is_some()).collect())
-        })
+    fn handle(&mut self, m: KnownEvents, _: &mut Self::Context) -> Self::Result {
+        fault_point!("event_logger.known");
+        let state = self.state()?;
+        Ok(m.ids.iter().map(|id| state.seen.get(*id).is_some()).collect())
     }
 }
 
@@ -225,11 +309,19 @@ impl Handler<CommitHeld> for EventLogger {
     type Result = MessageResult<CommitHeld>;
 
     fn handle(&mut self, _: CommitHeld, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        MessageResult(guarded(self, ctx, &vitals, |logger, _| {
-            let held = std::mem::take(&mut logger.state.held);
-            Ok((!held.is_empty()).then(|| logger.deps.events.append(held)))
-        }))
+        fault_point!("event_logger.commit_held");
+        let held = self.state().map(|state| std::mem::take(&mut state.held));
+        MessageResult(held.map(|held| (!held.is_empty()).then(|| self.commit(held, ctx))))
+    }
+}
+
+impl Handler<AbandonHeld> for EventLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: AbandonHeld, ctx: &mut Self::Context) {
+        if self.state.as_ref().is_some_and(|state| !state.held.is_empty()) {
+            self.rebuild(ctx);
+        }
     }
 }
 

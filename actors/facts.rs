@@ -1,13 +1,12 @@
 //! What the design assumes of actix 0.13, each assumption as a test: an upgrade that changes one is seen here.
 
-use crate::api::Refusal;
-use crate::guard::{Vitals, guarded};
+use crate::guard::{Escalation, Vitals};
+use crate::supervise;
 use actix::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-use understudy_domain::time::Timestamp;
 
 #[derive(Default)]
 struct Seen {
@@ -17,21 +16,20 @@ struct Seen {
 
 struct Probe {
     seen: Arc<Seen>,
-    vitals: Arc<Vitals>,
     timer: bool,
 }
 
 #[derive(Message)]
-#[rtype(result = "Result<u32, Refusal>")]
+#[rtype(result = "u32")]
 enum Do {
     Answer(u32),
     Stop,
-    PanicGuarded,
+    /// In the handler.
+    Panic,
+    /// In a future that the handler spawned, and in a timer: no caller waits for these.
+    PanicLater,
+    PanicInTimer,
 }
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct PanicRaw;
 
 /// Waits for `open`, then answers how many of its kind were let in before.
 #[derive(Message)]
@@ -56,29 +54,24 @@ impl Actor for Probe {
 impl Supervised for Probe {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.seen.restarts.fetch_add(1, Relaxed);
-        self.vitals.restarted(Timestamp(0));
     }
 }
 
 impl Handler<Do> for Probe {
-    type Result = Result<u32, Refusal>;
+    type Result = MessageResult<Do>;
     fn handle(&mut self, m: Do, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |_, ctx| match m {
-            Do::Answer(n) => Ok(n),
-            Do::Stop => {
-                ctx.stop();
-                Ok(0)
+        match m {
+            Do::Answer(n) => return MessageResult(n),
+            Do::Stop => ctx.stop(),
+            Do::Panic => panic!("planted"),
+            Do::PanicLater => {
+                ctx.spawn(async {}.into_actor(self).map(|(), _, _| panic!("planted in a completion")));
             }
-            Do::PanicGuarded => panic!("planted"),
-        })
-    }
-}
-
-impl Handler<PanicRaw> for Probe {
-    type Result = ();
-    fn handle(&mut self, _: PanicRaw, _: &mut Self::Context) {
-        panic!("planted, without a guard");
+            Do::PanicInTimer => {
+                ctx.run_later(Duration::from_millis(1), |_, _| panic!("planted in a timer"));
+            }
+        }
+        MessageResult(0)
     }
 }
 
@@ -94,46 +87,71 @@ impl Handler<Interleave> for Probe {
 }
 
 fn start() -> (Addr<Probe>, Arc<Seen>, Arc<Vitals>) {
-    let (seen, vitals) = (Arc::new(Seen::default()), Vitals::new("probe"));
+    let (seen, vitals) = (Arc::new(Seen::default()), Vitals::new("probe", Escalation::default()));
     vitals.set_ready(true, "");
-    let probe = Probe { seen: seen.clone(), vitals: vitals.clone(), timer: true };
-    (Supervisor::start(move |_| probe), seen, vitals)
+    let probe = Probe { seen: seen.clone(), timer: true };
+    (supervise::start(probe, vitals.clone()), seen, vitals)
 }
 
 #[actix::test]
 async fn a_stopped_actor_restarts_and_keeps_its_address() {
     let (addr, seen, _) = start();
-    addr.send(Do::Stop).await.unwrap().unwrap();
-    assert_eq!(addr.send(Do::Answer(7)).await.unwrap(), Ok(7));
+    addr.send(Do::Stop).await.unwrap();
+    assert_eq!(addr.send(Do::Answer(7)).await, Ok(7));
     assert_eq!(seen.restarts.load(Relaxed), 1);
 }
 
 #[actix::test]
-async fn a_guarded_panic_answers_the_caller_and_restarts_the_actor() {
-    let (addr, seen, vitals) = start();
-    assert!(matches!(addr.send(Do::PanicGuarded).await.unwrap(), Err(Refusal::Internal { .. })));
-    assert_eq!(addr.send(Do::Answer(1)).await.unwrap(), Ok(1));
-    assert_eq!((seen.restarts.load(Relaxed), vitals.health().panics, vitals.health().restarts), (1, 1, 1));
+async fn a_panic_anywhere_restarts_the_actor_and_its_address_goes_on() {
+    for (how, answer) in [
+        (Do::Panic, Err(MailboxError::Closed)), // the caller of what failed is told
+        (Do::PanicLater, Ok(0)),
+        (Do::PanicInTimer, Ok(0)),
+    ] {
+        let (addr, seen, vitals) = start();
+        let queued = (addr.send(how), addr.send(Do::Answer(1)));
+        assert_eq!(queued.0.await, answer);
+        assert_eq!(queued.1.await, Ok(1), "what waited in the mailbox is answered");
+        while seen.restarts.load(Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(addr.send(Do::Answer(2)).await, Ok(2));
+        assert_eq!((seen.restarts.load(Relaxed), vitals.health().panics, vitals.health().restarts), (1, 1, 1));
+    }
 }
 
 #[actix::test]
-async fn a_panic_without_the_guard_ends_the_actor_for_good() {
-    let (addr, seen, _) = start();
-    assert_eq!(addr.send(PanicRaw).await, Err(MailboxError::Closed));
+async fn with_the_supervisor_of_actix_a_panic_ends_the_actor_for_good() {
+    let seen = Arc::new(Seen::default());
+    let probe = Probe { seen: seen.clone(), timer: false };
+    let addr = Supervisor::start(move |_| probe);
+    assert_eq!(addr.send(Do::Panic).await, Err(MailboxError::Closed));
     assert!(addr.send(Do::Answer(1)).await.is_err());
     assert_eq!((seen.restarts.load(Relaxed), addr.connected()), (0, false));
 }
 
 #[actix::test]
-async fn six_panics_in_a_minute_are_a_restart_loop_and_not_ready() {
-    let (addr, _, vitals) = start();
-    for _ in 0..6 {
-        let _ = addr.send(Do::PanicGuarded).await;
-        vitals.set_ready(true, "");
+async fn six_panics_in_a_minute_are_a_restart_loop_and_the_actor_stays_down() {
+    tokio::time::pause();
+    let escalation = Escalation::default();
+    let vitals = Vitals::new("probe", escalation.clone());
+    vitals.set_ready(true, "");
+    let addr = supervise::start(Probe { seen: Arc::default(), timer: false }, vitals.clone());
+    for _ in 0..5 {
+        let _ = addr.send(Do::Panic).await;
+        assert_eq!(addr.send(Do::Answer(1)).await, Ok(1));
     }
-    assert_eq!(addr.send(Do::Answer(1)).await.unwrap(), Ok(1));
+    // A minute later the budget is whole again.
+    tokio::time::advance(Duration::from_secs(61)).await;
+    for _ in 0..5 {
+        let _ = addr.send(Do::Panic).await;
+        assert_eq!(addr.send(Do::Answer(1)).await, Ok(1));
+    }
+    let _ = addr.send(Do::Panic).await;
+    assert!(addr.send(Do::Answer(1)).await.is_err());
     assert!(!vitals.health().ready);
-    assert!(vitals.health().detail.contains("restart loop"));
+    let why = escalation.raised().await;
+    assert!(why.contains("restart loop: probe failed more than 5 times in 1m") && why.contains("planted"), "{why}");
 }
 
 #[actix::test]
@@ -145,7 +163,7 @@ async fn mailbox_capacity_is_no_bound() {
         addr.do_send(Do::Answer(n));
     }
     for (n, send) in sends.into_iter().enumerate() {
-        assert_eq!(send.await.unwrap(), Ok(n as u32));
+        assert_eq!(send.await.unwrap(), n as u32);
     }
 }
 
@@ -194,17 +212,17 @@ async fn async_handlers_interleave() {
 async fn timers_do_not_survive_a_restart() {
     tokio::time::pause();
     let (addr, seen, _) = start();
-    addr.send(Do::Answer(0)).await.unwrap().unwrap();
+    addr.send(Do::Answer(0)).await.unwrap();
     tokio::time::advance(Duration::from_millis(1001)).await;
     while seen.ticks.load(Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
-    addr.send(Do::Stop).await.unwrap().unwrap();
-    addr.send(Do::Answer(0)).await.unwrap().unwrap();
+    addr.send(Do::Stop).await.unwrap();
+    addr.send(Do::Answer(0)).await.unwrap();
     let before = seen.ticks.load(Relaxed);
     for _ in 0..5 {
         tokio::time::advance(Duration::from_secs(2)).await;
-        addr.send(Do::Answer(0)).await.unwrap().unwrap();
+        addr.send(Do::Answer(0)).await.unwrap();
     }
     assert_eq!(seen.ticks.load(Relaxed), before, "`started` must re-arm what it needs");
 }

@@ -3,15 +3,19 @@
 //! **Sends** nothing; it publishes its table under a mutex that only it writes, because a crossing to another
 //! thread costs more than the microseconds of a read (two crossings halve the throughput of the whole gateway).
 //! **On failure** the caller gets `internal`; a poisoned table refuses reads until it is rebuilt. Nothing is lost.
-//! **On restart** the state is its last snapshot plus the event log after the snapshot's sequence number.
+//! **On restart** the state is its last snapshot plus the event log after the snapshot's sequence number, plus
+//! what was folded and is still on its way to the log.
 
 use crate::api::Refusal;
 use crate::deps::Deps;
-use crate::guard::{Vitals, guarded};
+use crate::event_logger::RETRY;
+use crate::fault_point;
+use crate::guard::Vitals;
 use crate::ports::StoreError;
 use actix::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +27,8 @@ use understudy_domain::features::{EntityState, FeatureTable};
 /// A snapshot waits this long for the log to become durable up to its watermark, then tries again later.
 const DURABLE_WAIT: Duration = Duration::from_secs(5);
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two looks whether it is.
+const DURABLE_LOOK: Duration = Duration::from_millis(1);
 
 pub type SharedTable = Arc<Mutex<FeatureTable>>;
 pub type Done<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -63,7 +69,11 @@ pub struct FeatureShard {
     table: SharedTable,
     /// Evicted or snapshotted, and not on disk yet.
     unsaved: BTreeMap<EntityHash, EntityState>,
+    /// Batches that the log may not hold yet, in order: a table that is made again needs them.
+    tail: VecDeque<Arc<Vec<LoggedEvent>>>,
     folded: u64,
+    /// Rebuilds so far: a snapshot taken before one must not be saved after it, its numbers may mean other events.
+    life: u64,
 }
 
 pub fn empty_table(index: usize, deps: &Deps) -> FeatureTable {
@@ -73,30 +83,37 @@ pub fn empty_table(index: usize, deps: &Deps) -> FeatureTable {
 
 impl FeatureShard {
     pub fn new(index: usize, deps: Arc<Deps>, vitals: Arc<Vitals>, table: SharedTable) -> Self {
-        FeatureShard { index, deps, vitals, table, unsaved: BTreeMap::new(), folded: 0 }
+        refuse_reads(&table);
+        FeatureShard { index, deps, vitals, table, unsaved: BTreeMap::new(), tail: VecDeque::new(), folded: 0, life: 0 }
+    }
+
+    /// Makes the table again; reads are refused until it is complete.
+    fn rebuild(&mut self, ctx: &mut Context<Self>) {
+        self.vitals.set_ready(false, "rebuilding from snapshot and log");
+        refuse_reads(&self.table);
+        self.life += 1;
+        fault_point!("feature_shard.started");
+        match self.recover() {
+            Ok(()) => self.vitals.set_ready(true, ""),
+            Err(e) => {
+                self.vitals.set_ready(false, e.to_string());
+                ctx.run_later(RETRY, |shard, ctx| shard.rebuild(ctx));
+            }
+        }
     }
 
     /// Last snapshot plus the log after it, into a fresh table.
     fn recover(&mut self) -> Result<(), StoreError> {
-        let layout = layout(&self.deps);
+        prepare(&self.deps)?;
         let mut table = empty_table(self.index, &self.deps);
-        let stored = self.deps.features.layout()? == Some(layout);
-        let mut watermark = if stored { self.deps.features.watermark(self.index)? } else { 0 };
-        if watermark > self.deps.events.last_seq() {
-            tracing::warn!(
-                shard = self.index,
-                watermark,
-                "snapshot is ahead of the log; rebuilding from the log alone"
-            );
-            watermark = 0;
-        }
+        let watermark = self.deps.features.watermark(self.index)?;
         table.set_may_be_cold(watermark > 0);
         table.resume(watermark);
         let (index, store) = (self.index, self.deps.features.clone());
         let mut failed = None;
         let mut unsaved = BTreeMap::new();
-        self.deps.events.scan(watermark + 1, &mut |e| {
-            table.apply(&e, &mut |h| {
+        let mut apply = |e: &LoggedEvent| {
+            table.apply(e, &mut |h| {
                 unsaved.remove(&h).or_else(|| {
                     if watermark == 0 {
                         return None;
@@ -108,8 +125,13 @@ impl FeatureShard {
                 })
             });
             unsaved.extend(table.take_evicted());
+        };
+        self.deps.events.scan(watermark + 1, &mut |e| {
+            apply(&e);
             ControlFlow::Continue(())
         })?;
+        // Once more what the log has by now: applying an event again changes nothing.
+        self.tail.iter().flat_map(|batch| batch.iter()).for_each(apply);
         if let Some(e) = failed {
             return Err(e);
         }
@@ -119,11 +141,18 @@ impl FeatureShard {
         Ok(())
     }
 
-    fn fold(&mut self, events: &[LoggedEvent]) -> Result<(), Refusal> {
+    fn fold(&mut self, batch: &Arc<Vec<LoggedEvent>>) -> Result<(), Refusal> {
+        fault_point!("feature_shard.fold");
+        let durable = self.deps.events.last_seq();
+        while self.tail.front().is_some_and(|b| b.last().is_none_or(|e| e.seq <= durable)) {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(batch.clone());
         let mut table = self.table.lock().map_err(|_| poisoned())?;
         let (index, store, unsaved) = (self.index, &self.deps.features, &mut self.unsaved);
         let mut failed = None;
-        for e in events {
+        for e in batch.iter() {
+            fault_point!("feature_shard.folding");
             table.apply(e, &mut |h| {
                 unsaved.remove(&h).or_else(|| {
                     store.load(index, h).unwrap_or_else(|e| {
@@ -134,7 +163,7 @@ impl FeatureShard {
             });
         }
         unsaved.extend(table.take_evicted());
-        self.folded += events.len() as u64;
+        self.folded += batch.len() as u64;
         match failed {
             None => Ok(()),
             // The state was folded without what is on disk: it is not certain any more.
@@ -157,42 +186,57 @@ pub fn layout(deps: &Deps) -> String {
     format!("{}/{}", deps.catalog.plan.id(), deps.settings.shards)
 }
 
+/// Saved state of other definitions, or ahead of the log, is dropped whole before any shard reads it: what a
+/// shard does not save again must not be found later.
+fn prepare(deps: &Deps) -> Result<(), StoreError> {
+    let wanted = layout(deps);
+    let same = deps.features.layout()?.as_ref() == Some(&wanted);
+    let mut newest = 0;
+    for shard in 0..deps.settings.shards {
+        newest = newest.max(deps.features.watermark(shard)?);
+    }
+    let last = deps.events.last_seq();
+    if same && newest <= last {
+        return Ok(());
+    }
+    if newest > last {
+        tracing::warn!(newest, last, "snapshots are ahead of the event log; rebuilding from the log alone");
+    }
+    deps.features.reset(&wanted)
+}
+
 fn poisoned() -> Refusal {
     Refusal::Unavailable { code: "features_rebuilding", detail: "feature state is being rebuilt; try again".into() }
+}
+
+/// A poisoned table refuses reads; the owner clears that when the table is whole.
+fn refuse_reads(table: &SharedTable) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let _held = table.lock().unwrap_or_else(PoisonError::into_inner);
+        resume_unwind(Box::new("the table is being rebuilt"))
+    }));
 }
 
 impl Actor for FeatureShard {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(1024);
-        match self.recover() {
-            Ok(()) => self.vitals.set_ready(true, ""),
-            Err(e) => self.vitals.set_ready(false, e.to_string()),
-        }
         ctx.run_interval(SNAPSHOT_INTERVAL, |_, ctx| ctx.notify(KeepHouse));
+        self.rebuild(ctx);
     }
 }
 
-impl Supervised for FeatureShard {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
-    }
-}
+impl Supervised for FeatureShard {}
 
 impl Handler<FoldEvents> for FeatureShard {
     type Result = ();
 
     fn handle(&mut self, m: FoldEvents, ctx: &mut Self::Context) {
-        let vitals = self.vitals.clone();
-        let result = guarded(self, ctx, &vitals, |shard, ctx| {
-            shard.fold(&m.events)?;
-            if shard.folded >= shard.deps.settings.snapshot_every {
-                shard.folded = 0;
-                ctx.notify(KeepHouse);
-            }
-            Ok(())
-        });
+        let result = self.fold(&m.events);
+        if self.folded >= self.deps.settings.snapshot_every {
+            self.folded = 0;
+            ctx.notify(KeepHouse);
+        }
         let _ = m.done.send(result);
     }
 }
@@ -200,44 +244,54 @@ impl Handler<FoldEvents> for FeatureShard {
 impl Handler<LoadEntity> for FeatureShard {
     type Result = Result<bool, Refusal>;
 
-    fn handle(&mut self, m: LoadEntity, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |shard, _| {
-            let state = match shard.unsaved.remove(&m.entity) {
-                Some(state) => Some(state),
-                None => shard
-                    .deps
-                    .features
-                    .load(shard.index, m.entity)
-                    .map_err(|e| Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() })?,
-            };
-            let Some(state) = state else { return Ok(false) };
-            shard.deps.counters.cold_loads.fetch_add(1, Relaxed);
-            let mut table = shard.table.lock().map_err(|_| poisoned())?;
-            table.insert(m.entity, state);
-            shard.unsaved.extend(table.take_evicted());
-            Ok(true)
-        })
+    fn handle(&mut self, m: LoadEntity, _: &mut Self::Context) -> Self::Result {
+        fault_point!("feature_shard.load");
+        let mut table = self.table.lock().map_err(|_| poisoned())?;
+        let state = match self.unsaved.remove(&m.entity) {
+            Some(state) => Some(state),
+            None => self
+                .deps
+                .features
+                .load(self.index, m.entity)
+                .map_err(|e| Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() })?,
+        };
+        let Some(state) = state else { return Ok(false) };
+        self.deps.counters.cold_loads.fetch_add(1, Relaxed);
+        table.insert(m.entity, state);
+        self.unsaved.extend(table.take_evicted());
+        Ok(true)
     }
 }
 
 impl Handler<SaveSnapshot> for FeatureShard {
     type Result = ResponseActFuture<Self, Result<u64, Refusal>>;
 
-    fn handle(&mut self, _: SaveSnapshot, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        let taken = guarded(self, ctx, &vitals, |shard, _| shard.snapshot());
-        let (deps, index) = (self.deps.clone(), self.index);
-        let saved = async move {
+    fn handle(&mut self, _: SaveSnapshot, _: &mut Self::Context) -> Self::Result {
+        fault_point!("feature_shard.snapshot");
+        let taken = self.snapshot();
+        let (deps, index, life) = (self.deps.clone(), self.index, self.life);
+        let durable = async move {
             let (watermark, states) = taken?;
-            let kept = states.clone();
-            tokio::task::spawn_blocking(move || save_when_durable(&deps, index, watermark, states))
-                .await
-                .map_err(|e| Refusal::Internal { detail: e.to_string() })?
-                .map(|()| (watermark, kept))
-                .map_err(|e| Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() })
+            durable_up_to(&deps, watermark).await.map_err(storage)?;
+            Ok((watermark, states))
         };
-        Box::pin(saved.into_actor(self).map(|result, shard, _| {
+        let saved = durable.into_actor(self).then(move |ready, shard, _| {
+            let deps = shard.deps.clone();
+            let (now, how) = (shard.life, shard.deps.settings.blocking);
+            async move {
+                let (watermark, states) = ready?;
+                if now != life {
+                    return Err(poisoned());
+                }
+                let kept = states.clone();
+                let save = move || save(&deps, index, watermark, states);
+                let blocking = how.run(save).await.map_err(|detail| Refusal::Internal { detail })?;
+                blocking.map(|()| (watermark, kept)).map_err(storage)
+            }
+            .into_actor(shard)
+        });
+        Box::pin(saved.map(move |result, shard, _| {
+            fault_point!("feature_shard.saved");
             let (watermark, saved) = result?;
             // Evicted again with newer state while the save ran: that one still has to be written.
             for (key, state) in saved {
@@ -250,23 +304,25 @@ impl Handler<SaveSnapshot> for FeatureShard {
     }
 }
 
+fn storage(e: StoreError) -> Refusal {
+    Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() }
+}
+
 /// State must never be ahead of the log on disk: the log may lose its unacknowledged tail, state may not keep it.
-fn save_when_durable(
-    deps: &Deps,
-    shard: usize,
-    watermark: u64,
-    states: Vec<(EntityHash, EntityState)>,
-) -> Result<(), StoreError> {
-    let started = std::time::Instant::now();
+async fn durable_up_to(deps: &Deps, watermark: u64) -> Result<(), StoreError> {
+    let started = tokio::time::Instant::now();
     while deps.events.last_seq() < watermark {
         if started.elapsed() > DURABLE_WAIT {
             return Err(StoreError::Io("the event log is not durable up to the snapshot".into()));
         }
-        std::thread::park_timeout(Duration::from_millis(1));
+        tokio::time::sleep(DURABLE_LOOK).await;
     }
-    let layout = layout(deps);
-    if deps.features.layout()? != Some(layout.clone()) {
-        deps.features.reset(&layout)?;
+    Ok(())
+}
+
+fn save(deps: &Deps, shard: usize, watermark: u64, states: Vec<(EntityHash, EntityState)>) -> Result<(), StoreError> {
+    if deps.features.layout()? != Some(layout(deps)) {
+        return Err(StoreError::Io("the stored state belongs to other features now".into()));
     }
     deps.features.save(shard, watermark, states)
 }
@@ -292,7 +348,8 @@ impl Handler<RebuildState> for FeatureShard {
     type Result = ();
 
     fn handle(&mut self, _: RebuildState, ctx: &mut Self::Context) {
-        self.vitals.set_ready(false, "rebuilding from snapshot and log");
-        ctx.stop();
+        // What the log does not hold now was never written: the event logger waited for it.
+        self.tail.clear();
+        self.rebuild(ctx);
     }
 }

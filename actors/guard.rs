@@ -1,16 +1,36 @@
-//! The guard around every handler, and what is known of each actor's health.
-//!
-//! actix restarts a supervised actor after `ctx.stop()`, never after a panic: a panic unwinds through the
-//! arbiter and the mailbox is gone. So handlers run inside [`guarded`], which catches the unwind, counts
-//! it and stops the context; the supervisor then calls `restarting`, which rebuilds the state.
+//! What is known of each actor's health, its restart budget, and what happens when that is spent.
 
-use crate::api::{ActorHealth, Refusal};
-use actix::{Actor, ActorContext, Context};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::api::ActorHealth;
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use understudy_domain::restart::{AfterFailure, RestartBudget};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use understudy_domain::restart::{AfterFailure, MAX_RESTARTS, PERIOD, RestartBudget};
 use understudy_domain::time::Timestamp;
+
+/// Says once, to whoever runs the system, that an actor cannot be kept up and why.
+#[derive(Clone)]
+pub struct Escalation(watch::Sender<Option<String>>);
+
+impl Default for Escalation {
+    fn default() -> Self {
+        Escalation(watch::Sender::new(None))
+    }
+}
+
+impl Escalation {
+    fn raise(&self, why: String) {
+        self.0.send_if_modified(|first| first.is_none().then(|| *first = Some(why)).is_some());
+    }
+
+    /// Resolves with the reason when the first actor is given up.
+    pub async fn raised(&self) -> String {
+        let mut told = self.0.subscribe();
+        let why = told.wait_for(Option::is_some).await.map(|why| (*why).clone());
+        why.ok().flatten().unwrap_or_default()
+    }
+}
 
 /// Health of one actor; shared with whoever reports it.
 pub struct Vitals {
@@ -19,18 +39,23 @@ pub struct Vitals {
     restarts: AtomicU64,
     ready: AtomicBool,
     escalated: AtomicBool,
+    escalation: Escalation,
+    /// Restart budgets count people's time: this clock neither jumps nor goes back.
+    born: Instant,
     budget: Mutex<RestartBudget>,
     detail: Mutex<String>,
 }
 
 impl Vitals {
-    pub fn new(name: impl Into<String>) -> Arc<Self> {
+    pub fn new(name: impl Into<String>, escalation: Escalation) -> Arc<Self> {
         Arc::new(Vitals {
             name: name.into(),
             panics: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             escalated: AtomicBool::new(false),
+            escalation,
+            born: Instant::now(),
             budget: Mutex::new(RestartBudget::default()),
             detail: Mutex::new(String::new()),
         })
@@ -46,15 +71,23 @@ impl Vitals {
         self.ready.store(ready, Relaxed);
     }
 
-    /// To be called from `Supervised::restarting`, with the wall clock: restart budgets protect
-    /// people's time, not event time.
-    pub fn restarted(&self, now: Timestamp) {
+    /// Counts a restart against the budget; false when it is spent and the actor must stay down.
+    pub(crate) fn may_restart(&self) -> bool {
         self.restarts.fetch_add(1, Relaxed);
+        let now = Timestamp(i64::try_from(self.born.elapsed().as_micros()).unwrap_or(i64::MAX));
         let verdict = self.budget.lock().unwrap_or_else(PoisonError::into_inner).on_failure(now);
-        if verdict == AfterFailure::Escalate {
-            self.escalated.store(true, Relaxed);
-            tracing::error!(actor = %self.name, "restart loop: the actor failed more often than its budget allows");
+        if verdict == AfterFailure::Restart {
+            return true;
         }
+        self.escalated.store(true, Relaxed);
+        let why = format!(
+            "restart loop: {} failed more than {MAX_RESTARTS} times in {PERIOD}; {}",
+            self.name,
+            self.detail.lock().unwrap_or_else(PoisonError::into_inner)
+        );
+        tracing::error!(actor = %self.name, "{why}");
+        self.escalation.raise(why);
+        false
     }
 
     pub fn health(&self) -> ActorHealth {
@@ -69,36 +102,15 @@ impl Vitals {
         }
     }
 
-    fn panicked(&self, what: &str) {
+    pub(crate) fn panicked(&self, panic: &(dyn Any + Send)) {
+        let what = panic_text(panic);
         self.panics.fetch_add(1, Relaxed);
         self.set_ready(false, format!("restarting after a panic: {what}"));
-        tracing::error!(actor = %self.name, what, "panic in a handler; restarting the actor");
+        tracing::error!(actor = %self.name, what, "panic in an actor; restarting it");
     }
 }
 
-/// Runs a handler body. A panic stops the context (so that the supervisor rebuilds the actor) and
-/// becomes `Refusal::Internal` for the caller.
-pub fn guarded<A, T>(
-    actor: &mut A,
-    ctx: &mut Context<A>,
-    vitals: &Vitals,
-    body: impl FnOnce(&mut A, &mut Context<A>) -> Result<T, Refusal>,
-) -> Result<T, Refusal>
-where
-    A: Actor<Context = Context<A>>,
-{
-    match catch_unwind(AssertUnwindSafe(|| body(actor, ctx))) {
-        Ok(result) => result,
-        Err(panic) => {
-            let what = panic_text(&*panic);
-            vitals.panicked(&what);
-            ctx.stop();
-            Err(Refusal::Internal { detail: format!("{} failed and is being restarted", vitals.name()) })
-        }
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|s| s.to_string())

@@ -3,10 +3,12 @@
 //! Decisions live in `understudy-domain`; disks, models and HTTP live behind the traits of [`ports`].
 
 pub mod api;
+pub mod blocking;
 pub mod cell;
 pub mod counters;
 pub mod deps;
 pub mod event_logger;
+pub mod fault;
 pub mod feature_shard;
 pub mod guard;
 pub mod model_instance;
@@ -15,6 +17,7 @@ pub mod monitor;
 pub mod ports;
 pub mod prediction_logger;
 pub mod router;
+pub mod supervise;
 pub mod system;
 pub mod trainer;
 

@@ -5,8 +5,8 @@
 //! **On restart** nothing needs rebuilding: the runtime holds no state.
 
 use crate::api::Refusal;
-use crate::deps::Deps;
-use crate::guard::{Vitals, guarded};
+use crate::fault_point;
+use crate::guard::Vitals;
 use crate::ports::ModelRuntime;
 use actix::prelude::*;
 use std::sync::Arc;
@@ -27,48 +27,39 @@ pub struct Scored {
 }
 
 pub struct ModelInstance {
-    deps: Arc<Deps>,
     vitals: Arc<Vitals>,
     runtime: Arc<dyn ModelRuntime>,
 }
 
 impl ModelInstance {
-    pub fn new(deps: Arc<Deps>, vitals: Arc<Vitals>, runtime: Arc<dyn ModelRuntime>) -> Self {
-        ModelInstance { deps, vitals, runtime }
+    pub fn new(vitals: Arc<Vitals>, runtime: Arc<dyn ModelRuntime>) -> Self {
+        ModelInstance { vitals, runtime }
     }
 }
 
 impl Actor for ModelInstance {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(1024);
+    fn started(&mut self, _: &mut Self::Context) {
         self.vitals.set_ready(true, "");
     }
 }
 
-impl Supervised for ModelInstance {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
-    }
-}
+impl Supervised for ModelInstance {}
 
 impl Handler<Predict> for ModelInstance {
     type Result = Result<Scored, Refusal>;
 
-    fn handle(&mut self, m: Predict, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |instance, _| {
-            let rows: Vec<&[Value]> = m.rows.iter().map(Vec::as_slice).collect();
-            let scores =
-                instance.runtime.predict(&rows).map_err(|e| Refusal::Internal { detail: format!("model: {e}") })?;
-            let sound = scores.len() == rows.len() && scores.iter().all(|s| (0.0..=1.0).contains(s));
-            if !sound {
-                return Err(Refusal::Internal {
-                    detail: "the model answered with the wrong shape or a value that is no probability".into(),
-                });
-            }
-            Ok(Scored { rows: m.rows, scores })
-        })
+    fn handle(&mut self, m: Predict, _: &mut Self::Context) -> Self::Result {
+        fault_point!("model_instance.predict");
+        let rows: Vec<&[Value]> = m.rows.iter().map(Vec::as_slice).collect();
+        let scores = self.runtime.predict(&rows).map_err(|e| Refusal::Internal { detail: format!("model: {e}") })?;
+        let sound = scores.len() == rows.len() && scores.iter().all(|s| (0.0..=1.0).contains(s));
+        if !sound {
+            return Err(Refusal::Internal {
+                detail: "the model answered with the wrong shape or a value that is no probability".into(),
+            });
+        }
+        Ok(Scored { rows: m.rows, scores })
     }
 }

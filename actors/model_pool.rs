@@ -6,7 +6,9 @@
 
 use crate::api::{ModelStatus, Refusal};
 use crate::deps::Deps;
-use crate::guard::{Vitals, guarded};
+use crate::event_logger::RETRY;
+use crate::fault_point;
+use crate::guard::Vitals;
 use crate::ports::ModelRuntime;
 use crate::router::{ApplyRoutes, Router};
 use actix::prelude::*;
@@ -148,8 +150,10 @@ impl ModelPool {
         }
         let deps = self.deps.clone();
         let job = key.clone();
+        let blocking = deps.settings.blocking;
         let load = async move {
-            tokio::task::spawn_blocking(move || load(&deps, &job.0, &job.1))
+            blocking
+                .run(move || load(&deps, &job.0, &job.1))
                 .await
                 .unwrap_or_else(|e| Err(Refusal::Internal { detail: format!("loading: {e}") }))
         };
@@ -158,6 +162,7 @@ impl ModelPool {
     }
 
     fn loaded(&mut self, key: Key, result: Result<LoadedModel, Refusal>) {
+        fault_point!("model_pool.loaded");
         let result = result.map(Arc::new);
         if let Ok(model) = &result {
             self.state.loaded.insert(key.clone(), model.clone());
@@ -209,17 +214,19 @@ impl Actor for ModelPool {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(1024);
+        fault_point!("model_pool.started");
         match self.recover() {
             Ok(()) => self.vitals.set_ready(true, ""),
-            Err(e) => self.vitals.set_ready(false, e),
+            Err(e) => {
+                self.vitals.set_ready(false, e);
+                ctx.run_later(RETRY, |pool, ctx| pool.started(ctx));
+            }
         }
     }
 }
 
 impl Supervised for ModelPool {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
         let routers = std::mem::take(&mut self.state.routers);
         self.state = State { routers, ..State::default() };
     }
@@ -229,12 +236,13 @@ impl Handler<JoinPool> for ModelPool {
     type Result = ();
 
     fn handle(&mut self, m: JoinPool, _: &mut Self::Context) {
+        fault_point!("model_pool.join");
         m.router.do_send(ApplyRoutes {
             table: self.state.table.clone(),
             models: self.state.loaded.values().cloned().collect(),
         });
+        self.state.routers.retain(|r| r.connected() && *r != m.router);
         self.state.routers.push(m.router);
-        self.state.routers.retain(Addr::connected);
     }
 }
 
@@ -242,9 +250,9 @@ impl Handler<AcquireModel> for ModelPool {
     type Result = ResponseFuture<Result<Arc<LoadedModel>, Refusal>>;
 
     fn handle(&mut self, m: AcquireModel, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        let waiting = guarded(self, ctx, &vitals, |pool, ctx| Ok(pool.acquire((m.model, m.version), ctx)));
-        Box::pin(async move { waiting?.await.unwrap_or_else(|_| Err(gone())) })
+        fault_point!("model_pool.acquire");
+        let waiting = self.acquire((m.model, m.version), ctx);
+        Box::pin(async move { waiting.await.unwrap_or_else(|_| Err(gone())) })
     }
 }
 
@@ -252,6 +260,7 @@ impl Handler<ActivateVersion> for ModelPool {
     type Result = ResponseActFuture<Self, Result<u64, Refusal>>;
 
     fn handle(&mut self, m: ActivateVersion, ctx: &mut Self::Context) -> Self::Result {
+        fault_point!("model_pool.activate");
         let waiting = self.acquire((m.model.clone(), m.version.clone()), ctx);
         Box::pin(async move { waiting.await.unwrap_or_else(|_| Err(gone())) }.into_actor(self).map(
             |loaded, pool, _| {
@@ -263,6 +272,7 @@ impl Handler<ActivateVersion> for ModelPool {
                     .map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
                 pool.state.versions.insert(m.model.clone(), versions);
                 pool.state.champions.insert(m.model, m.version);
+                fault_point!("model_pool.publish");
                 pool.publish_routes();
                 Ok(pool.state.table.epoch)
             },

@@ -6,7 +6,8 @@
 
 use crate::api::Refusal;
 use crate::deps::Deps;
-use crate::guard::{Vitals, guarded};
+use crate::fault_point;
+use crate::guard::Vitals;
 use actix::prelude::*;
 use std::sync::Arc;
 use understudy_domain::join::Joined;
@@ -59,14 +60,6 @@ impl Monitor {
         let windows = fresh(model, &deps);
         Monitor { model: model.to_owned(), deps, vitals, windows }
     }
-
-    fn apply(&mut self, ctx: &mut Context<Self>, change: impl FnOnce(&mut Windows)) {
-        let vitals = self.vitals.clone();
-        let _ = guarded(self, ctx, &vitals, |monitor, _| {
-            change(&mut monitor.windows);
-            Ok(())
-        });
-    }
 }
 
 fn fresh(model: &str, deps: &Deps) -> Windows {
@@ -78,44 +71,46 @@ fn fresh(model: &str, deps: &Deps) -> Windows {
 impl Actor for Monitor {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(4096);
+    fn started(&mut self, _: &mut Self::Context) {
         self.vitals.set_ready(true, "");
     }
 }
 
 impl Supervised for Monitor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
         self.windows = fresh(&self.model, &self.deps);
     }
 }
 
 impl Handler<PredictionServed> for Monitor {
     type Result = ();
-    fn handle(&mut self, m: PredictionServed, ctx: &mut Self::Context) {
-        self.apply(ctx, |w| w.on_served(&m.0));
+    fn handle(&mut self, m: PredictionServed, _: &mut Self::Context) {
+        fault_point!("monitor.served");
+        self.windows.on_served(&m.0);
     }
 }
 
 impl Handler<PredictionRefused> for Monitor {
     type Result = ();
-    fn handle(&mut self, m: PredictionRefused, ctx: &mut Self::Context) {
-        self.apply(ctx, |w| w.on_error(m.time, m.code));
+    fn handle(&mut self, m: PredictionRefused, _: &mut Self::Context) {
+        fault_point!("monitor.refused");
+        self.windows.on_error(m.time, m.code);
     }
 }
 
 impl Handler<OutcomeObserved> for Monitor {
     type Result = ();
-    fn handle(&mut self, m: OutcomeObserved, ctx: &mut Self::Context) {
-        self.apply(ctx, |w| w.on_joined(&m.0));
+    fn handle(&mut self, m: OutcomeObserved, _: &mut Self::Context) {
+        fault_point!("monitor.outcome");
+        self.windows.on_joined(&m.0);
     }
 }
 
 impl Handler<PredictionExpired> for Monitor {
     type Result = ();
-    fn handle(&mut self, m: PredictionExpired, ctx: &mut Self::Context) {
-        self.apply(ctx, |w| w.on_expired(m.time));
+    fn handle(&mut self, m: PredictionExpired, _: &mut Self::Context) {
+        fault_point!("monitor.expired");
+        self.windows.on_expired(m.time);
     }
 }
 
@@ -128,8 +123,8 @@ impl Handler<ResetWindows> for Monitor {
 
 impl Handler<GetReport> for Monitor {
     type Result = Result<MonitorReport, Refusal>;
-    fn handle(&mut self, m: GetReport, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |monitor, _| Ok(monitor.windows.report(m.from, m.until, monitor.deps.clock.now())))
+    fn handle(&mut self, m: GetReport, _: &mut Self::Context) -> Self::Result {
+        fault_point!("monitor.report");
+        Ok(self.windows.report(m.from, m.until, self.deps.clock.now()))
     }
 }

@@ -1,16 +1,20 @@
 //! **Owns** the joiner of predictions and outcomes, and the order of both logs.
 //! **Receives** `LogPrediction` (fire and forget) from the cells, `PostOutcomes` from cells and the event logger, `FlushLog`.
 //! **Sends** `PredictionServed`, `OutcomeObserved`, `PredictionExpired` to the model's monitor.
-//! **On failure** callers that wait get `internal`; in async mode the records of the unflushed group are lost and counted.
-//! **On restart** the joiner is rebuilt from both logs.
+//! **On failure** callers that wait get `internal` or `storage_unavailable`; in async mode the records of the unflushed
+//! group, and of a group that the log refused, are lost and counted. After an outcome that could not be written the
+//! joiner is rebuilt, so that the same outcome sent again is not taken for a duplicate.
+//! **On restart** the joiner is rebuilt from both logs, when all that was given to them before is settled.
 
 use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
-use crate::guard::{Vitals, guarded};
+use crate::event_logger::RETRY;
+use crate::fault_point;
+use crate::guard::Vitals;
 use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionServed};
 use crate::ports::{Commit, StoreError};
 use actix::prelude::*;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -61,7 +65,25 @@ pub struct PredictionLogger {
     monitors: BTreeMap<String, Addr<Monitor>>,
     /// Records sent to this actor and not yet taken by the log; the cells add, this actor subtracts.
     queued: Arc<AtomicU64>,
+    /// Groups on their way to the log, oldest first.
+    commits: VecDeque<(u64, Commit)>,
+    /// Posts that wait until their outcomes are durable, oldest first.
+    posts: VecDeque<Post>,
+    posted: u64,
+    /// Records without a waiting caller that left the mailbox and are in no group yet.
+    in_hand: u64,
+    /// A group failed since the last flush.
+    failed: Option<StoreError>,
+    /// The logs are read again: the clock of joins is what they tell.
+    recovering: bool,
     state: State,
+}
+
+struct Post {
+    number: u64,
+    durable: Option<Result<(), StoreError>>,
+    results: Vec<OutcomeResult>,
+    done: oneshot::Sender<Result<Vec<OutcomeResult>, Refusal>>,
 }
 
 struct State {
@@ -69,7 +91,6 @@ struct State {
     /// Models that have served at least once.
     served: HashSet<String>,
     group: Vec<PredictionRecord>,
-    last_commit: Option<Commit>,
     /// Event time of the latest prediction or outcome, for recorded streams.
     seen: Timestamp,
     expired_at: Timestamp,
@@ -87,7 +108,6 @@ impl State {
             joiner: Joiner::new(specs, deps.settings.max_pending),
             served: HashSet::new(),
             group: Vec::new(),
-            last_commit: None,
             seen: Timestamp::MIN,
             expired_at: Timestamp::MIN,
         }
@@ -113,18 +133,83 @@ impl PredictionLogger {
         queued: Arc<AtomicU64>,
     ) -> Self {
         let state = State::new(&deps);
-        PredictionLogger { deps, vitals, monitors, queued, state }
+        PredictionLogger {
+            deps,
+            vitals,
+            monitors,
+            queued,
+            commits: VecDeque::new(),
+            posts: VecDeque::new(),
+            posted: 0,
+            in_hand: 0,
+            failed: None,
+            recovering: false,
+            state,
+        }
+    }
+
+    /// Waits until all that was appended is durable or refused, then reads both logs. Messages wait meanwhile.
+    fn rebuild(&mut self, ctx: &mut Context<Self>) {
+        self.vitals.set_ready(false, "reading the prediction and outcome logs");
+        let (predictions, outcomes) = (self.deps.predictions.append(Vec::new()), self.deps.outcomes.append(Vec::new()));
+        let settled = async move {
+            let _ = predictions.await;
+            let _ = outcomes.await;
+        };
+        ctx.wait(settled.into_actor(self).map(|(), logger, ctx| {
+            logger.settle();
+            fault_point!("prediction_logger.started");
+            match logger.recover() {
+                Ok(()) => logger.vitals.set_ready(true, ""),
+                Err(e) => {
+                    logger.vitals.set_ready(false, e.to_string());
+                    ctx.run_later(RETRY, |logger, ctx| {
+                        logger.write_group();
+                        logger.rebuild(ctx);
+                    });
+                }
+            }
+        }));
+    }
+
+    /// Takes note of the groups that are written or refused by now.
+    fn settle(&mut self) {
+        while let Some((n, commit)) = self.commits.front_mut() {
+            let result = match commit.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Err(oneshot::error::TryRecvError::Closed) => Err(StoreError::Closed),
+                Ok(result) => result,
+            };
+            if let Err(e) = result {
+                tracing::error!(%e, records = *n, "a group of predictions could not be written");
+                self.deps.counters.log_dropped.fetch_add(*n, Relaxed);
+                self.failed = Some(e);
+            }
+            self.commits.pop_front();
+        }
     }
 
     /// The clock of joins: a recorded stream's own, taken from what passes here and so independent of the
-    /// threads' timing; else the wall clock.
+    /// threads' timing; else the wall clock. While the logs are read, what they tell: an outcome that was in time
+    /// when it came is in time after a restart, however long ago that was.
     fn now(&mut self, seen: Timestamp) -> Timestamp {
         self.state.seen = self.state.seen.max(seen);
-        if self.deps.clock.is_stream() { self.state.seen } else { self.deps.clock.now() }
+        if self.recovering || self.deps.clock.is_stream() { self.state.seen } else { self.deps.clock.now() }
     }
 
     fn recover(&mut self) -> Result<(), StoreError> {
-        self.state = State::new(&self.deps);
+        self.recovering = true;
+        let read = self.read_logs();
+        self.recovering = false;
+        read
+    }
+
+    fn read_logs(&mut self) -> Result<(), StoreError> {
+        let group = std::mem::take(&mut self.state.group);
+        self.state = State { group, ..State::new(&self.deps) };
+        for monitor in self.monitors.values() {
+            monitor.do_send(crate::monitor::ResetWindows);
+        }
         let mut records = Vec::new();
         self.deps.predictions.scan(None, PredictionId(0), &mut |r| {
             records.push((r.time, reference(&r)));
@@ -204,12 +289,34 @@ impl PredictionLogger {
     }
 
     fn write_group(&mut self) {
+        fault_point!("prediction_logger.write");
         if self.state.group.is_empty() {
             return;
         }
+        self.settle();
         let group = std::mem::take(&mut self.state.group);
-        self.queued.fetch_sub(group.len() as u64, Relaxed);
-        self.state.last_commit = Some(self.deps.predictions.append(group));
+        self.commits.push_back((group.len() as u64, self.deps.predictions.append(group)));
+    }
+
+    /// Passes on what became of a post. They come back in order; when one was not written, whatever was answered on
+    /// the ground of it (a duplicate) is not true, so all that wait fail with it.
+    fn on_post_settled(&mut self, number: u64, result: Result<(), StoreError>, ctx: &mut Context<Self>) {
+        if let Some(post) = self.posts.iter_mut().find(|p| p.number == number) {
+            post.durable = Some(result);
+        }
+        while let Some(Post { results, done, durable, .. }) = self.posts.pop_front_if(|p| p.durable.is_some()) {
+            match durable.unwrap_or(Ok(())) {
+                Ok(()) => drop(done.send(Ok(results))),
+                Err(e) => {
+                    tracing::error!(%e, "outcomes could not be written; nothing of it was acknowledged");
+                    let _ = done.send(Err(unavailable(e.clone())));
+                    self.posts.drain(..).for_each(|p| drop(p.done.send(Err(unavailable(e.clone())))));
+                    self.write_group();
+                    self.rebuild(ctx);
+                    return;
+                }
+            }
+        }
     }
 
     fn post(&mut self, outcomes: Vec<OutcomeRecord>, derived: bool) -> (Vec<OutcomeResult>, Option<Commit>) {
@@ -240,8 +347,10 @@ impl PredictionLogger {
             }
             results.push(Ok(status));
         }
-        let commit = (!changed.is_empty()).then(|| self.deps.outcomes.append(changed));
-        (results, commit)
+        fault_point!("prediction_logger.posted");
+        // A duplicate of what is not written yet is acknowledged together with it.
+        let wait = !changed.is_empty() || !self.posts.is_empty();
+        (results, wait.then(|| self.deps.outcomes.append(changed)))
     }
 }
 
@@ -261,29 +370,21 @@ impl Actor for PredictionLogger {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(4096);
-        match self.recover() {
-            Ok(()) => self.vitals.set_ready(true, ""),
-            Err(e) => self.vitals.set_ready(false, e.to_string()),
-        }
         ctx.run_interval(IDLE_TICK, |logger, _| {
             if !logger.deps.clock.is_stream() {
                 let now = logger.deps.clock.now();
                 logger.expire(now);
             }
         });
+        self.rebuild(ctx);
     }
 }
 
 impl Supervised for PredictionLogger {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
-        let lost = self.state.group.len() as u64;
+        let lost = std::mem::take(&mut self.state.group).len() as u64 + std::mem::take(&mut self.in_hand);
         self.deps.counters.log_dropped.fetch_add(lost, Relaxed);
-        self.queued.fetch_sub(lost, Relaxed);
-        for monitor in self.monitors.values() {
-            monitor.do_send(crate::monitor::ResetWindows);
-        }
+        self.posts.clear();
     }
 }
 
@@ -291,40 +392,37 @@ impl Handler<LogPrediction> for PredictionLogger {
     type Result = ();
 
     fn handle(&mut self, m: LogPrediction, ctx: &mut Self::Context) {
-        let vitals = self.vitals.clone();
-        let _ = guarded(self, ctx, &vitals, |logger, ctx| {
-            logger.join_prediction(&reference(&m.record), m.record.time);
-            logger.monitor(&m.record.model, PredictionServed(m.record.clone()));
-            // Whatever else is already in the mailbox joins this group.
-            if logger.state.group.is_empty() {
-                ctx.notify(WriteGroup);
-            }
-            logger.state.group.push(Arc::unwrap_or_clone(m.record));
-            if logger.state.group.len() >= GROUP || m.durable.is_some() {
-                logger.write_group();
-            }
-            if let (Some(durable), Some(commit)) = (m.durable, logger.state.last_commit.take()) {
-                ctx.spawn(
-                    async move {
-                        let _ = durable.send(commit.await.unwrap_or(Err(StoreError::Closed)));
-                    }
-                    .into_actor(logger),
-                );
-            }
-            Ok(())
-        });
+        self.queued.fetch_sub(1, Relaxed);
+        self.in_hand = u64::from(m.durable.is_none());
+        fault_point!("prediction_logger.log");
+        self.join_prediction(&reference(&m.record), m.record.time);
+        self.monitor(&m.record.model, PredictionServed(m.record.clone()));
+        fault_point!("prediction_logger.joined");
+        // Whatever else is already in the mailbox joins this group.
+        if self.state.group.is_empty() {
+            ctx.notify(WriteGroup);
+        }
+        self.state.group.push(Arc::unwrap_or_clone(m.record));
+        self.in_hand = 0;
+        if self.state.group.len() >= GROUP || m.durable.is_some() {
+            self.write_group();
+        }
+        if let (Some(durable), Some((_, commit))) = (m.durable, self.commits.pop_back()) {
+            ctx.spawn(
+                async move {
+                    let _ = durable.send(commit.await.unwrap_or(Err(StoreError::Closed)));
+                }
+                .into_actor(self),
+            );
+        }
     }
 }
 
 impl Handler<WriteGroup> for PredictionLogger {
     type Result = ();
 
-    fn handle(&mut self, _: WriteGroup, ctx: &mut Self::Context) {
-        let vitals = self.vitals.clone();
-        let _ = guarded(self, ctx, &vitals, |logger, _| {
-            logger.write_group();
-            Ok(())
-        });
+    fn handle(&mut self, _: WriteGroup, _: &mut Self::Context) {
+        self.write_group();
     }
 }
 
@@ -332,39 +430,33 @@ impl Handler<PostOutcomes> for PredictionLogger {
     type Result = ();
 
     fn handle(&mut self, m: PostOutcomes, ctx: &mut Self::Context) {
-        let vitals = self.vitals.clone();
-        let posted = guarded(self, ctx, &vitals, |logger, _| Ok(logger.post(m.outcomes, m.derived)));
-        match posted {
-            Ok((results, None)) => drop(m.done.send(Ok(results))),
-            Err(e) => drop(m.done.send(Err(e))),
-            Ok((results, Some(commit))) => {
-                ctx.spawn(
-                    async move {
-                        let durable = commit.await.unwrap_or(Err(StoreError::Closed));
-                        let _ = m.done.send(durable.map(|()| results).map_err(unavailable));
-                    }
-                    .into_actor(self),
-                );
-            }
-        }
+        fault_point!("prediction_logger.outcomes");
+        let (results, commit) = self.post(m.outcomes, m.derived);
+        let Some(commit) = commit else { return drop(m.done.send(Ok(results))) };
+        self.posted += 1;
+        let number = self.posted;
+        self.posts.push_back(Post { number, durable: None, results, done: m.done });
+        ctx.spawn(
+            async move { commit.await.unwrap_or(Err(StoreError::Closed)) }
+                .into_actor(self)
+                .map(move |result, logger, ctx| logger.on_post_settled(number, result, ctx)),
+        );
     }
 }
 
 impl Handler<FlushLog> for PredictionLogger {
-    type Result = ResponseFuture<Result<(), Refusal>>;
+    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
 
-    fn handle(&mut self, _: FlushLog, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        let flushed = guarded(self, ctx, &vitals, |logger, _| {
-            logger.write_group();
-            Ok(logger.state.last_commit.take())
-        });
-        Box::pin(async move {
-            match flushed? {
-                Some(commit) => commit.await.unwrap_or(Err(StoreError::Closed)).map_err(unavailable),
-                None => Ok(()),
-            }
-        })
+    fn handle(&mut self, _: FlushLog, _: &mut Self::Context) -> Self::Result {
+        fault_point!("prediction_logger.flush");
+        self.write_group();
+        let written = self.deps.predictions.append(Vec::new());
+        Box::pin(written.into_actor(self).map(|written, logger, _| {
+            // In order: when the last one is settled, all are.
+            logger.settle();
+            let failed = logger.failed.take().map_or(Ok(()), Err);
+            written.unwrap_or(Err(StoreError::Closed)).and(failed).map_err(unavailable)
+        }))
     }
 }
 

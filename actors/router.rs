@@ -5,12 +5,14 @@
 //! **On restart** it asks the pool for the table again; instances are started anew when asked for.
 
 use crate::api::Refusal;
-use crate::deps::Deps;
-use crate::guard::{Vitals, guarded};
+use crate::event_logger::RETRY;
+use crate::fault_point;
+use crate::guard::{Escalation, Vitals};
 use crate::model_instance::ModelInstance;
 use crate::model_pool::{AcquireModel, JoinPool, LoadedModel, ModelPool};
+use crate::supervise;
 use actix::prelude::*;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use understudy_domain::route::RouteTable;
 
@@ -55,11 +57,11 @@ pub struct ApplyRoutes {
 }
 
 pub struct Router {
-    deps: Arc<Deps>,
     vitals: Arc<Vitals>,
+    escalation: Escalation,
     pool: Addr<ModelPool>,
     table: Arc<RouteTable>,
-    instances: HashMap<(Arc<str>, String), Hosted>,
+    instances: BTreeMap<(Arc<str>, String), Hosted>,
 }
 
 /// A version loaded on this worker, and the instance that runs it.
@@ -69,8 +71,18 @@ struct Hosted {
 }
 
 impl Router {
-    pub fn new(deps: Arc<Deps>, vitals: Arc<Vitals>, pool: Addr<ModelPool>) -> Self {
-        Router { deps, vitals, pool, table: Arc::new(RouteTable::default()), instances: HashMap::new() }
+    pub fn new(vitals: Arc<Vitals>, escalation: Escalation, pool: Addr<ModelPool>) -> Self {
+        Router { vitals, escalation, pool, table: Arc::new(RouteTable::default()), instances: BTreeMap::new() }
+    }
+
+    /// A pool that failed at it forgot us: without the table nothing is ever routed here.
+    fn join(&mut self, ctx: &mut Context<Self>) {
+        let joined = self.pool.send(JoinPool { router: ctx.address() });
+        ctx.spawn(joined.into_actor(self).map(|joined, _, ctx| {
+            if joined.is_err() {
+                ctx.run_later(RETRY, |router, ctx| router.join(ctx));
+            }
+        }));
     }
 
     fn host(&mut self, model: Arc<LoadedModel>) {
@@ -78,9 +90,8 @@ impl Router {
         if self.instances.contains_key(&key) {
             return;
         }
-        let (deps, runtime) = (self.deps.clone(), model.runtime.clone());
-        let vitals = Vitals::new(format!("model_instance/{}/{}", model.model, model.version));
-        let instance = Supervisor::start(move |_| ModelInstance::new(deps, vitals, runtime));
+        let vitals = Vitals::new(format!("model_instance/{}/{}", model.model, model.version), self.escalation.clone());
+        let instance = supervise::start(ModelInstance::new(vitals.clone(), model.runtime.clone()), vitals);
         self.instances.insert(key, Hosted { model, instance });
     }
 
@@ -110,15 +121,14 @@ impl Actor for Router {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(1024);
-        self.pool.do_send(JoinPool { router: ctx.address() });
+        fault_point!("router.started");
+        self.join(ctx);
         self.vitals.set_ready(true, "");
     }
 }
 
 impl Supervised for Router {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
         self.instances.clear();
     }
 }
@@ -126,9 +136,9 @@ impl Supervised for Router {
 impl Handler<RoutePrediction> for Router {
     type Result = Result<Routed, Refusal>;
 
-    fn handle(&mut self, m: RoutePrediction, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |router, _| router.route(m))
+    fn handle(&mut self, m: RoutePrediction, _: &mut Self::Context) -> Self::Result {
+        fault_point!("router.route");
+        self.route(m)
     }
 }
 
@@ -136,11 +146,15 @@ impl Handler<LoadHere> for Router {
     type Result = ResponseActFuture<Self, Result<(), Refusal>>;
 
     fn handle(&mut self, m: LoadHere, _: &mut Self::Context) -> Self::Result {
+        fault_point!("router.load");
         let acquired = self.pool.send(AcquireModel { model: m.model, version: m.version });
         Box::pin(
             async move { acquired.await.map_err(|e| Refusal::Internal { detail: format!("model pool: {e}") })? }
                 .into_actor(self)
-                .map(|loaded, router, _| loaded.map(|model| router.host(model))),
+                .map(|loaded, router, _| {
+                    fault_point!("router.hosted");
+                    loaded.map(|model| router.host(model))
+                }),
         )
     }
 }
@@ -148,14 +162,11 @@ impl Handler<LoadHere> for Router {
 impl Handler<ApplyRoutes> for Router {
     type Result = ();
 
-    fn handle(&mut self, m: ApplyRoutes, ctx: &mut Self::Context) {
-        let vitals = self.vitals.clone();
-        let _ = guarded(self, ctx, &vitals, |router, _| {
-            for model in m.models {
-                router.host(model);
-            }
-            router.table = m.table;
-            Ok(())
-        });
+    fn handle(&mut self, m: ApplyRoutes, _: &mut Self::Context) {
+        fault_point!("router.apply");
+        for model in m.models {
+            self.host(model);
+        }
+        self.table = m.table;
     }
 }

@@ -5,10 +5,11 @@ use crate::cell::StoredAnswer;
 use crate::deps::Deps;
 use crate::event_logger::EventLogger;
 use crate::feature_shard::{FeatureShard, SaveSnapshot, SharedTable, empty_table};
-use crate::guard::Vitals;
+use crate::guard::{Escalation, Vitals};
 use crate::model_pool::{ModelPool, Published};
 use crate::monitor::Monitor;
 use crate::prediction_logger::{FlushLog, PredictionLogger};
+use crate::supervise;
 use crate::trainer::{Jobs, Trainer};
 use actix::prelude::*;
 use arc_swap::ArcSwap;
@@ -37,6 +38,7 @@ pub struct System {
     pub(crate) models: Published,
     pub(crate) queued: Arc<AtomicU64>,
     pub(crate) answers: Mutex<Recent<StoredAnswer>>,
+    pub(crate) escalation: Escalation,
     vitals: Mutex<Vec<Arc<Vitals>>>,
     arbiters: Vec<Arbiter>,
 }
@@ -47,6 +49,10 @@ pub struct Threads {
     pub features: ArbiterHandle,
     pub logging: ArbiterHandle,
     pub control: ArbiterHandle,
+}
+
+fn no_answers(deps: &Deps) -> Recent<StoredAnswer> {
+    Recent::new(REPEAT_WINDOW, deps.settings.max_answers)
 }
 
 impl System {
@@ -60,8 +66,9 @@ impl System {
 
     pub fn start_on(deps: Arc<Deps>, threads: &Threads, arbiters: Vec<Arbiter>) -> Arc<System> {
         let mut all = Vec::new();
+        let escalation = Escalation::default();
         let mut vitals = |name: String| {
-            let v = Vitals::new(name);
+            let v = Vitals::new(name, escalation.clone());
             all.push(v.clone());
             v
         };
@@ -70,33 +77,38 @@ impl System {
             .models
             .keys()
             .map(|model| {
-                let monitor = Monitor::new(model, deps.clone(), vitals(format!("monitor/{model}")));
-                (model.clone(), Supervisor::start_in_arbiter(&threads.logging, move |_| monitor))
+                let vitals = vitals(format!("monitor/{model}"));
+                let monitor = Monitor::new(model, deps.clone(), vitals.clone());
+                (model.clone(), supervise::start_on(&threads.logging, monitor, vitals))
             })
             .collect();
         let queued = Arc::new(AtomicU64::new(0));
-        let logger =
-            PredictionLogger::new(deps.clone(), vitals("prediction_logger".into()), monitors.clone(), queued.clone());
-        let logger = Supervisor::start_in_arbiter(&threads.logging, move |_| logger);
+        let health = vitals("prediction_logger".into());
+        let logger = PredictionLogger::new(deps.clone(), health.clone(), monitors.clone(), queued.clone());
+        let logger = supervise::start_on(&threads.logging, logger, health);
         let tables: Vec<SharedTable> =
             (0..deps.settings.shards).map(|i| Arc::new(Mutex::new(empty_table(i, &deps)))).collect();
         let shards: Vec<Addr<FeatureShard>> = tables
             .iter()
             .enumerate()
             .map(|(i, table)| {
-                let shard = FeatureShard::new(i, deps.clone(), vitals(format!("feature_shard/{i}")), table.clone());
-                Supervisor::start_in_arbiter(&threads.features, move |_| shard)
+                let vitals = vitals(format!("feature_shard/{i}"));
+                let shard = FeatureShard::new(i, deps.clone(), vitals.clone(), table.clone());
+                supervise::start_on(&threads.features, shard, vitals)
             })
             .collect();
-        let events = EventLogger::new(deps.clone(), vitals("event_logger".into()), shards.clone(), logger.clone());
-        let events = Supervisor::start_in_arbiter(&threads.features, move |_| events);
+        let health = vitals("event_logger".into());
+        let events = EventLogger::new(deps.clone(), health.clone(), shards.clone(), logger.clone());
+        let events = supervise::start_on(&threads.features, events, health);
         let models: Published = Arc::new(ArcSwap::from_pointee(Vec::new()));
-        let pool = ModelPool::new(deps.clone(), vitals("model_pool".into()), models.clone());
-        let pool = Supervisor::start_in_arbiter(&threads.control, move |_| pool);
+        let health = vitals("model_pool".into());
+        let pool = ModelPool::new(deps.clone(), health.clone(), models.clone());
+        let pool = supervise::start_on(&threads.control, pool, health);
         let jobs = Jobs::default();
-        let trainer = Trainer::new(deps.clone(), vitals("trainer".into()), pool.clone(), jobs.clone());
-        let trainer = Supervisor::start_in_arbiter(&threads.control, move |_| trainer);
-        let answers = Mutex::new(Recent::new(REPEAT_WINDOW, deps.settings.max_answers));
+        let health = vitals("trainer".into());
+        let trainer = Trainer::new(deps.clone(), health.clone(), pool.clone(), jobs.clone());
+        let trainer = supervise::start_on(&threads.control, trainer, health);
+        let answers = Mutex::new(no_answers(&deps));
         Arc::new(System {
             deps,
             shards,
@@ -110,6 +122,7 @@ impl System {
             models,
             queued,
             answers,
+            escalation,
             vitals: Mutex::new(all),
             arbiters,
         })
@@ -120,6 +133,11 @@ impl System {
         self.vitals.lock().unwrap_or_else(PoisonError::into_inner).push(vitals);
     }
 
+    /// Repeated request ids are answered anew from here on.
+    pub(crate) fn forget_answers(&self) {
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = no_answers(&self.deps);
+    }
+
     pub fn health(&self) -> Vec<ActorHealth> {
         self.vitals.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|v| v.health()).collect()
     }
@@ -127,6 +145,11 @@ impl System {
     /// Every actor is up and has recovered its state.
     pub fn ready(&self) -> bool {
         self.health().iter().all(|h| h.ready)
+    }
+
+    /// Resolves with the reason when an actor failed more often than its budget allows: the process should end.
+    pub async fn given_up(&self) -> String {
+        self.escalation.raised().await
     }
 
     pub fn jobs(&self) -> Vec<JobStatus> {

@@ -6,13 +6,13 @@
 
 use crate::api::{JobState, JobStatus, Refusal};
 use crate::deps::Deps;
-use crate::guard::{Vitals, guarded};
+use crate::fault_point;
+use crate::guard::Vitals;
 use crate::model_pool::{ActivateVersion, ModelPool};
 use crate::ports::{TrainingJob, TrainingRow};
 use actix::prelude::*;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use understudy_domain::backfill::Backfill;
 use understudy_domain::time::Timestamp;
@@ -110,11 +110,11 @@ impl Trainer {
         let progress = self.jobs.clone();
         let work = async move {
             let name = model.clone();
-            let trained = tokio::task::spawn_blocking(move || {
-                catch_unwind(AssertUnwindSafe(|| train(&deps, &progress, id, &name, until)))
-                    .unwrap_or_else(|_| Err("the trainer panicked; the log has the place".into()))
+            let trained = deps.settings.blocking.run({
+                let deps = deps.clone();
+                move || train(&deps, &progress, id, &name, until)
             });
-            let version = trained.await.map_err(|e| e.to_string())??;
+            let version = trained.await.map_err(|e| format!("the trainer panicked: {e}"))??;
             let activate = ActivateVersion { model: Arc::from(model.as_str()), version: version.clone() };
             match pool.send(activate).await {
                 Ok(Ok(_)) => Ok(version),
@@ -123,6 +123,7 @@ impl Trainer {
             }
         };
         ctx.spawn(work.into_actor(self).map(move |result: Result<String, String>, trainer, ctx| {
+            fault_point!("trainer.finished");
             jobs.update(id, |job| match result {
                 Ok(version) => {
                     (job.state, job.progress, job.version) = (JobState::Registered, 1.0, Some(version));
@@ -140,6 +141,7 @@ impl Trainer {
 
 /// Backfill over the event log through the serving code, then the trainer; blocking.
 fn train(deps: &Deps, jobs: &Jobs, id: u64, model: &str, until: Timestamp) -> Result<String, String> {
+    fault_point!("trainer.train");
     let plan = deps.catalog.model(model).ok_or("the model left the project")?;
     let spec = plan.spec.train.clone().ok_or("no [train] table")?;
     let outcome = plan.spec.outcome.clone().ok_or("no [outcome] table")?;
@@ -197,7 +199,6 @@ impl Actor for Trainer {
 
 impl Supervised for Trainer {
     fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.vitals.restarted(self.deps.wall.now());
         if let Some(id) = self.running.take() {
             self.jobs.update(id, |j| (j.state, j.message) = (JobState::Failed, "the trainer was restarted".into()));
         }
@@ -209,8 +210,8 @@ impl Handler<StartTraining> for Trainer {
     type Result = Result<JobStatus, Refusal>;
 
     fn handle(&mut self, m: StartTraining, ctx: &mut Self::Context) -> Self::Result {
-        let vitals = self.vitals.clone();
-        guarded(self, ctx, &vitals, |trainer, ctx| trainer.enqueue(&m.model, ctx))
+        fault_point!("trainer.enqueue");
+        self.enqueue(&m.model, ctx)
     }
 }
 

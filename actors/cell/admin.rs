@@ -109,10 +109,19 @@ impl Cell {
         Ok(self.loaded(model, version).await?.signature.clone())
     }
 
+    /// Reads a log where blocking work belongs.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, crate::ports::StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let read = self.deps().settings.blocking.run(read).await;
+        read.map_err(|detail| Refusal::Internal { detail })?.map_err(crate::prediction_logger::unavailable)
+    }
+
     /// A logged prediction and the outcomes known of it.
     pub async fn prediction(&self, id: PredictionId) -> Result<(PredictionRecord, Vec<OutcomeRecord>), Refusal> {
         let system = self.system.clone();
-        blocking(move || {
+        self.read(move || {
             let record = system.deps.predictions.get(id)?;
             let Some(record) = record else { return Ok(None) };
             let mut outcomes = Vec::new();
@@ -147,7 +156,7 @@ impl Cell {
             self.name(model)?;
         }
         let system = self.system.clone();
-        blocking(move || {
+        self.read(move || {
             let Some(after) = after else { return system.deps.predictions.newest(model.as_deref(), limit) };
             let mut found = Vec::new();
             system.deps.predictions.scan(model.as_deref(), PredictionId(after.0.saturating_add(1)), &mut |r| {
@@ -229,14 +238,4 @@ impl Cell {
             },
         })
     }
-}
-
-/// Disk reads run off the worker thread.
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, crate::ports::StoreError> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|e| Refusal::Internal { detail: e.to_string() })?
-        .map_err(crate::prediction_logger::unavailable)
 }

@@ -26,6 +26,27 @@ struct Route {
     instance: Addr<ModelInstance>,
 }
 
+/// A request id in flight; keeps the answer, if there is one, when dropped.
+struct Claim<'a> {
+    cell: &'a Cell,
+    key: u128,
+    asked: u64,
+    time: Timestamp,
+    answer: Option<Answer>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut answers = self.cell.system.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.answer.take() {
+            Some(answer) => {
+                answers.insert(self.key, StoredAnswer { asked: self.asked, answer: Some(answer) }, self.time);
+            }
+            None => answers.remove(self.key),
+        }
+    }
+}
+
 /// Splits a request's time into steps.
 struct Laps(Instant);
 
@@ -60,12 +81,14 @@ impl Cell {
         {
             return Ok(stored);
         }
+        // A caller that is gone drops this future anywhere: the id must not stay in flight.
+        let claim = repeat.map(|(key, asked)| Claim { cell: self, key, asked, time, answer: None });
         let result = match tokio::time::timeout(deadline, self.answer(&name, &plan, command, time)).await {
             Ok(result) => result,
             Err(_) => Err(Refusal::Deadline),
         };
-        if let Some((key, asked)) = repeat {
-            self.settle(key, asked, time, result.as_ref().ok());
+        if let Some(mut claim) = claim {
+            claim.answer = result.as_ref().ok().cloned();
         }
         if let Err(refusal) = &result {
             let code = refusal_code(refusal);
@@ -112,14 +135,6 @@ impl Cell {
         }
     }
 
-    fn settle(&self, key: u128, asked: u64, now: Timestamp, answer: Option<&Answer>) {
-        let mut answers = self.system.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer {
-            Some(answer) => answers.insert(key, StoredAnswer { asked, answer: Some(answer.clone()) }, now),
-            None => answers.remove(key),
-        }
-    }
-
     async fn answer(
         &self,
         name: &Arc<str>,
@@ -161,7 +176,7 @@ impl Cell {
         let label = if positive { &signature.positive_label } else { &signature.negative_label };
         let id = match &command.request_id {
             Some(request) => PredictionId::of_request(time, name, request),
-            None => PredictionId::new(time, ulid::Ulid::generate().0),
+            None => PredictionId::new(time, (self.deps().settings.entropy)()),
         };
         let stale = vector.stale.iter().filter_map(|slot| plan.spec.features.get(*slot).cloned()).collect();
         vector.ages.truncate(values.len());

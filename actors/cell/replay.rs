@@ -3,14 +3,29 @@
 use super::predict::refusal_code;
 use super::{Cell, mailbox};
 use crate::api::{PredictCommand, Refusal, ReplayedLine, ReplayedPrediction};
-use crate::event_logger::{CommitHeld, IngestEvents, KnownEvents};
+use crate::event_logger::{AbandonHeld, CommitHeld, IngestEvents, KnownEvents};
 use crate::prediction_logger::FlushLog;
+use crate::system::System;
+use std::sync::Arc;
 use std::time::Duration;
 use understudy_domain::event::{Event, IngestOutcome};
 use understudy_domain::prediction::PredictionId;
 
 /// A recorded request waits this long for a model to load, not for a caller.
 const REPLAY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Takes a batch back when dropped, unless it was committed: its events, and the stored answers, whose records
+/// the log may not have.
+struct Undo(Option<Arc<System>>);
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(system) = &self.0 {
+            system.events.do_send(AbandonHeld);
+            system.forget_answers();
+        }
+    }
+}
 
 impl Cell {
     /// Folds events and answers requests in the order of the lines. Predictions become durable before the
@@ -23,6 +38,14 @@ impl Cell {
             });
         }
         let _permit = self.permit()?;
+        // Whatever ends it early (an error, a caller that is gone) takes back what was folded and not committed.
+        let mut undo = Undo(Some(self.system.clone()));
+        let done = self.replay_admitted(lines).await?;
+        undo.0 = None;
+        Ok(done)
+    }
+
+    async fn replay_admitted(&self, lines: Vec<Event>) -> Result<Vec<ReplayedLine>, Refusal> {
         let known = self.system.events.send(KnownEvents { ids: lines.iter().map(Event::id_hash).collect() });
         let known = known.await.map_err(mailbox)??;
         let mut done = Vec::with_capacity(lines.len());
