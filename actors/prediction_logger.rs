@@ -6,7 +6,9 @@
 //! joiner is rebuilt, so that the same outcome sent again is not taken for a duplicate.
 //! **On restart** the joiner is rebuilt from both logs, when all that was given to them before is settled.
 
-use crate::api::{OutcomeResult, Refusal};
+mod outcomes;
+
+use crate::api::Refusal;
 use crate::deps::Deps;
 use crate::event_logger::RETRY;
 use crate::fault_point;
@@ -14,6 +16,8 @@ use crate::guard::Vitals;
 use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionServed};
 use crate::ports::{Commit, StoreError};
 use actix::prelude::*;
+use outcomes::Post;
+pub use outcomes::{PostOutcomes, status_name};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -38,16 +42,6 @@ pub struct LogPrediction {
     pub record: Arc<PredictionRecord>,
     /// In sync mode the answer waits for it.
     pub durable: Option<oneshot::Sender<Result<(), StoreError>>>,
-}
-
-/// Take outcomes; replies with one result each when those that changed anything are durable.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct PostOutcomes {
-    pub outcomes: Vec<OutcomeRecord>,
-    /// Read from events: those of models that have never served are not kept.
-    pub derived: bool,
-    pub done: oneshot::Sender<Result<Vec<OutcomeResult>, Refusal>>,
 }
 
 /// Replies when everything logged before is durable.
@@ -77,13 +71,6 @@ pub struct PredictionLogger {
     /// The logs are read again: the clock of joins is what they tell.
     recovering: bool,
     state: State,
-}
-
-struct Post {
-    number: u64,
-    durable: Option<Result<(), StoreError>>,
-    results: Vec<OutcomeResult>,
-    done: oneshot::Sender<Result<Vec<OutcomeResult>, Refusal>>,
 }
 
 struct State {
@@ -297,73 +284,6 @@ impl PredictionLogger {
         let group = std::mem::take(&mut self.state.group);
         self.commits.push_back((group.len() as u64, self.deps.predictions.append(group)));
     }
-
-    /// Passes on what became of a post. They come back in order; when one was not written, whatever was answered on
-    /// the ground of it (a duplicate) is not true, so all that wait fail with it.
-    fn on_post_settled(&mut self, number: u64, result: Result<(), StoreError>, ctx: &mut Context<Self>) {
-        if let Some(post) = self.posts.iter_mut().find(|p| p.number == number) {
-            post.durable = Some(result);
-        }
-        while let Some(Post { results, done, durable, .. }) = self.posts.pop_front_if(|p| p.durable.is_some()) {
-            match durable.unwrap_or(Ok(())) {
-                Ok(()) => drop(done.send(Ok(results))),
-                Err(e) => {
-                    tracing::error!(%e, "outcomes could not be written; nothing of it was acknowledged");
-                    let _ = done.send(Err(unavailable(e.clone())));
-                    self.posts.drain(..).for_each(|p| drop(p.done.send(Err(unavailable(e.clone())))));
-                    self.write_group();
-                    self.rebuild(ctx);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn post(&mut self, outcomes: Vec<OutcomeRecord>, derived: bool) -> (Vec<OutcomeResult>, Option<Commit>) {
-        let mut changed = Vec::new();
-        let mut results = Vec::new();
-        for outcome in outcomes {
-            let Some(model) = self.deps.catalog.model(&outcome.model) else {
-                results.push(Err(Refusal::NotFound {
-                    code: "unknown_model",
-                    detail: format!("no model is named `{}`", outcome.model),
-                }));
-                continue;
-            };
-            if model.spec.outcome.is_none() {
-                results.push(Err(Refusal::Invalid {
-                    code: "no_outcome_declared",
-                    detail: format!("model `{}` declares no [outcome]; add one to its file", outcome.model),
-                }));
-                continue;
-            }
-            if derived && !self.state.served.contains(&outcome.model) {
-                continue;
-            }
-            let status = self.join_outcome(&outcome);
-            self.deps.counters.outcomes.add(&[&outcome.model, status_name(status)], 1);
-            if !matches!(status, OutcomeStatus::Duplicate | OutcomeStatus::Conflict | OutcomeStatus::Expired) {
-                changed.push(outcome);
-            }
-            results.push(Ok(status));
-        }
-        fault_point!("prediction_logger.posted");
-        // A duplicate of what is not written yet is acknowledged together with it.
-        let wait = !changed.is_empty() || !self.posts.is_empty();
-        (results, wait.then(|| self.deps.outcomes.append(changed)))
-    }
-}
-
-pub fn status_name(status: OutcomeStatus) -> &'static str {
-    match status {
-        OutcomeStatus::Matured => "matured",
-        OutcomeStatus::Amended => "amended",
-        OutcomeStatus::Voided => "voided",
-        OutcomeStatus::Parked => "parked",
-        OutcomeStatus::Duplicate => "duplicate",
-        OutcomeStatus::Conflict => "conflict",
-        OutcomeStatus::Expired => "expired",
-    }
 }
 
 impl Actor for PredictionLogger {
@@ -423,24 +343,6 @@ impl Handler<WriteGroup> for PredictionLogger {
 
     fn handle(&mut self, _: WriteGroup, _: &mut Self::Context) {
         self.write_group();
-    }
-}
-
-impl Handler<PostOutcomes> for PredictionLogger {
-    type Result = ();
-
-    fn handle(&mut self, m: PostOutcomes, ctx: &mut Self::Context) {
-        fault_point!("prediction_logger.outcomes");
-        let (results, commit) = self.post(m.outcomes, m.derived);
-        let Some(commit) = commit else { return drop(m.done.send(Ok(results))) };
-        self.posted += 1;
-        let number = self.posted;
-        self.posts.push_back(Post { number, durable: None, results, done: m.done });
-        ctx.spawn(
-            async move { commit.await.unwrap_or(Err(StoreError::Closed)) }
-                .into_actor(self)
-                .map(move |result, logger, ctx| logger.on_post_settled(number, result, ctx)),
-        );
     }
 }
 
