@@ -3,6 +3,7 @@
 //! Nothing here does I/O or reads time, environment or randomness: `now`, seeds
 //! and ids are arguments, so the same inputs give the same outputs anywhere.
 
+pub mod admission;
 pub mod backfill;
 pub mod calibrate;
 pub mod catalog;
