@@ -58,6 +58,8 @@ pub enum Refusal {
     Conflict { code: &'static str, detail: String },
     /// Too much in flight; nothing was done.
     Overloaded { retry_after_ms: u64 },
+    /// Not let in, so that what was let in is answered in time; nothing was done.
+    Shed { code: &'static str, detail: String, retry_after_ms: u64 },
     /// Not answered in time.
     Deadline,
     /// The disk or a part of the system is not available; nothing was acknowledged.

@@ -9,6 +9,7 @@ mod replay;
 
 pub use predict::refusal_code;
 
+use crate::admission::Gate;
 use crate::api::*;
 use crate::deps::Deps;
 use crate::event_logger::IngestEvents;
@@ -30,6 +31,7 @@ use understudy_domain::prediction::{OutcomeRecord, PredictionRecord};
 pub struct Cell {
     system: Arc<System>,
     router: Addr<Router>,
+    gate: Rc<Gate>,
     /// Model names as the messages carry them.
     names: Rc<Vec<Arc<str>>>,
 }
@@ -42,26 +44,6 @@ pub struct StoredAnswer {
     pub(crate) answer: Option<Answer>,
 }
 
-/// One of the requests in flight; gives its place back when dropped.
-struct Permit(Arc<System>);
-
-impl Permit {
-    fn take(system: &Arc<System>, n: u64) -> Result<Permit, Refusal> {
-        let in_flight = &system.deps.counters.in_flight;
-        if in_flight.fetch_add(1, Relaxed) >= n {
-            in_flight.fetch_sub(1, Relaxed);
-            return Err(Refusal::Overloaded { retry_after_ms: 1000 });
-        }
-        Ok(Permit(system.clone()))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.deps.counters.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
 impl Cell {
     /// Starts this worker's router on the current arbiter.
     pub fn new(system: Arc<System>) -> Cell {
@@ -69,7 +51,8 @@ impl Cell {
         system.register(vitals.clone());
         let router = Router::new(vitals.clone(), system.escalation.clone(), system.pool.clone());
         let names = system.deps.catalog.models.keys().map(|m| Arc::from(m.as_str())).collect();
-        Cell { router: supervise::start(router, vitals), names: Rc::new(names), system }
+        let gate = Gate::new(system.admission.clone());
+        Cell { router: supervise::start(router, vitals), gate, names: Rc::new(names), system }
     }
 
     fn deps(&self) -> &Deps {
@@ -86,13 +69,13 @@ impl Cell {
         })
     }
 
-    fn permit(&self) -> Result<Permit, Refusal> {
-        Permit::take(&self.system, self.deps().settings.max_in_flight)
+    /// The gate that every request of this worker passes before anything is done for it.
+    pub fn gate(&self) -> &Rc<Gate> {
+        &self.gate
     }
 
     /// One result per event, in order; resolves when the accepted ones are durable and can be read.
     pub async fn ingest(&self, events: Vec<Event>) -> Result<Vec<IngestOutcome>, Refusal> {
-        let _permit = self.permit()?;
         let taken = self.system.events.send(IngestEvents { events, hold: false }).await.map_err(mailbox)??;
         if let Some(commit) = taken.commit {
             self.committed(commit).await?;
@@ -106,7 +89,6 @@ impl Cell {
     }
 
     pub async fn outcomes(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<OutcomeResult>, Refusal> {
-        let _permit = self.permit()?;
         let (done, results) = oneshot::channel();
         self.system.logger.do_send(PostOutcomes { outcomes, derived: false, done });
         results

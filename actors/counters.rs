@@ -63,7 +63,6 @@ pub struct Counters {
     /// {model, status}
     pub outcomes: Family,
     pub log_dropped: AtomicU64,
-    pub in_flight: AtomicU64,
     pub cold_loads: AtomicU64,
 }
 

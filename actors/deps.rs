@@ -1,6 +1,10 @@
 //! What every actor is given, and the settings they run by.
 
+<<<<<<< HEAD
 use crate::blocking::Blocking;
+=======
+use crate::admission::AdmissionLimits;
+>>>>>>> e64eb60 (Admission: a gate per worker, queue by deadline)
 use crate::counters::Counters;
 use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Trainer};
 use std::sync::Arc;
@@ -21,8 +25,8 @@ pub struct ActorSettings {
     /// How long an event id is remembered, and how many at most.
     pub dedupe_window: Span,
     pub dedupe_max_ids: usize,
-    /// Requests in flight before new ones are refused.
-    pub max_in_flight: u64,
+    /// What may enter.
+    pub admission: AdmissionLimits,
     /// Predictions waiting for the log before answers say `logged: false`.
     pub log_queue: u64,
     /// Answer only when the prediction is durable.
@@ -48,7 +52,7 @@ impl Default for ActorSettings {
             max_future: Span::seconds(300),
             dedupe_window: Span::days(7),
             dedupe_max_ids: 4_000_000,
-            max_in_flight: 1024,
+            admission: AdmissionLimits { max_in_flight: 1024, max_wait: std::time::Duration::from_millis(100) },
             log_queue: 16_384,
             log_sync: false,
             max_pending: 2_000_000,

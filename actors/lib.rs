@@ -2,6 +2,7 @@
 //!
 //! Decisions live in `understudy-domain`; disks, models and HTTP live behind the traits of [`ports`].
 
+pub mod admission;
 pub mod api;
 pub mod blocking;
 pub mod cell;

@@ -1,5 +1,6 @@
 //! Start and stop order of the actors, and the handle that everything outside has on them.
 
+use crate::admission::Admission;
 use crate::api::{ActorHealth, JobStatus, ModelStatus, Refusal};
 use crate::cell::StoredAnswer;
 use crate::deps::Deps;
@@ -26,6 +27,8 @@ const REPEAT_WINDOW: Span = Span::seconds(600);
 /// The running actors. Shared by all cells.
 pub struct System {
     pub deps: Arc<Deps>,
+    /// What may enter, over all cells.
+    pub admission: Arc<Admission>,
     pub(crate) shards: Vec<Addr<FeatureShard>>,
     /// The shards' tables: each written by its shard alone, read by every cell.
     pub(crate) tables: Vec<SharedTable>,
@@ -105,11 +108,19 @@ impl System {
         let pool = ModelPool::new(deps.clone(), health.clone(), models.clone());
         let pool = supervise::start_on(&threads.control, pool, health);
         let jobs = Jobs::default();
+<<<<<<< HEAD
         let health = vitals("trainer".into());
         let trainer = Trainer::new(deps.clone(), health.clone(), pool.clone(), jobs.clone());
         let trainer = supervise::start_on(&threads.control, trainer, health);
         let answers = Mutex::new(no_answers(&deps));
+=======
+        let trainer = Trainer::new(deps.clone(), vitals("trainer".into()), pool.clone(), jobs.clone());
+        let trainer = Supervisor::start_in_arbiter(&threads.control, move |_| trainer);
+        let answers = Mutex::new(Recent::new(REPEAT_WINDOW, deps.settings.max_answers));
+        let admission = Admission::new(deps.settings.admission, deps.catalog.models.keys().map(|m| Arc::from(m.as_str())));
+>>>>>>> e64eb60 (Admission: a gate per worker, queue by deadline)
         Arc::new(System {
+            admission,
             deps,
             shards,
             tables,

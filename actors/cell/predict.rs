@@ -60,18 +60,8 @@ impl Laps {
 }
 
 impl Cell {
-    /// One prediction within `deadline`.
+    /// One prediction within `deadline`. The request was admitted by the [`Gate`](crate::admission::Gate).
     pub async fn predict(&self, command: PredictCommand, deadline: Duration) -> Result<Answer, Refusal> {
-        let _permit = self.permit()?;
-        self.predict_admitted(command, deadline).await
-    }
-
-    /// A prediction inside an admitted request.
-    pub(super) async fn predict_admitted(
-        &self,
-        command: PredictCommand,
-        deadline: Duration,
-    ) -> Result<Answer, Refusal> {
         let name = self.name(&command.model)?;
         let plan = self.deps().catalog.model(&name).cloned().expect("names are the catalog's");
         let time = self.request_time(command.time)?;
@@ -325,6 +315,7 @@ pub fn refusal_code(r: &Refusal) -> &'static str {
         Refusal::NotFound { code, .. }
         | Refusal::Invalid { code, .. }
         | Refusal::Conflict { code, .. }
+        | Refusal::Shed { code, .. }
         | Refusal::Unavailable { code, .. } => code,
         Refusal::NoVersion { .. } => "no_version",
         Refusal::Rejected { .. } => "validation_rejected",

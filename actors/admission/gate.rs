@@ -1,0 +1,274 @@
+//! The gate of one worker thread.
+//!
+//! A worker runs everything ready in one pass over its tasks. If a pass gets long, what came last waits long,
+//! and so does every refusal. So a pass may start only [`PASS_BUDGET`] of new work; the rest waits in a queue of
+//! ours, in order of importance and arrival, where its wait can be told in advance: length times the time that
+//! one request takes when the worker is busy. A request whose wait would be too long for its deadline, or longer
+//! than the settings allow, is refused at once.
+
+use super::{Admission, Shed, micros};
+use crate::api::Refusal;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use understudy_domain::admission::{Class, Rung};
+
+/// New work that one pass over the worker's tasks may start. Bounds how long a refusal can take.
+const PASS_BUDGET: Duration = Duration::from_millis(2);
+/// Passes are watched at least this far apart while they are short: watching costs a task switch.
+const WATCH_EVERY: Duration = Duration::from_millis(1);
+/// When nothing can be let in because other workers hold everything, look again after this.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Weight of one pass in the mean time of a request.
+const COST_WEIGHT: f64 = 0.1;
+
+type Release = Result<Ticket, Shed>;
+
+struct Waiting {
+    model: Option<usize>,
+    /// Latest time at which starting still makes sense.
+    until: Instant,
+    go: oneshot::Sender<Release>,
+}
+
+/// One per worker; not `Send`.
+pub struct Gate {
+    admission: Arc<Admission>,
+    /// Start of the pass that is being watched.
+    pass: Cell<Option<Instant>>,
+    /// Requests that this pass has started.
+    started: Cell<u32>,
+    watch_from: Cell<Instant>,
+    /// Worker time of one request while the worker is busy, in microseconds.
+    cost_us: Cell<f64>,
+    queues: RefCell<[VecDeque<Waiting>; Class::ALL.len()]>,
+    wake: Notify,
+}
+
+/// A request in work; its drop gives the place back.
+pub struct Ticket {
+    gate: Rc<Gate>,
+    class: Class,
+    model: Option<usize>,
+    since: Instant,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.gate.admission.give_back(self.class, self.model, now - self.since, now);
+        if self.gate.admission.waiting.load(Relaxed) > 0 {
+            self.gate.wake.notify_one();
+        }
+    }
+}
+
+impl Gate {
+    /// Must be made on the worker's thread; its pacer runs there for as long as the gate exists.
+    pub fn new(admission: Arc<Admission>) -> Rc<Gate> {
+        let gate = Rc::new(Gate {
+            admission,
+            pass: Cell::new(None),
+            started: Cell::new(0),
+            watch_from: Cell::new(Instant::now()),
+            cost_us: Cell::new(0.0),
+            queues: RefCell::default(),
+            wake: Notify::new(),
+        });
+        actix::spawn(pace(gate.clone()));
+        gate
+    }
+
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// The place of a model in the counts; `None` for a name that no model has.
+    pub fn model(&self, name: &str) -> Option<usize> {
+        self.admission.models.iter().position(|(n, _)| **n == *name)
+    }
+
+    /// Whether a request would be refused now; costs some loads. For before its body is read.
+    pub fn refuses(&self, class: Class, left: Duration) -> Option<Refusal> {
+        self.why_not(class, left).map(|why| self.refusal(class, why))
+    }
+
+    fn why_not(&self, class: Class, left: Duration) -> Option<Shed> {
+        let admission = &*self.admission;
+        let rung = admission.rung();
+        if rung != Rung::Normal && rung.refuses(class) {
+            return Some(Shed::Memory);
+        }
+        let wait = self.wait(class);
+        if wait > admission.max_wait() {
+            return Some(Shed::Overloaded);
+        }
+        // With nothing of its class in work, one is let in: an old estimate could never be proved wrong else.
+        let lane = &admission.lanes[class as usize];
+        let expected = wait + Duration::from_micros(lane.expected_us.load(Relaxed));
+        (expected > left && lane.in_flight.load(Relaxed) > 0).then_some(Shed::Deadline)
+    }
+
+    /// How long one more request of this class would wait.
+    fn wait(&self, class: Class) -> Duration {
+        if self.admission.waiting.load(Relaxed) == 0 {
+            return Duration::ZERO;
+        }
+        let ahead: usize = self.queues.borrow()[..=class as usize].iter().map(VecDeque::len).sum();
+        Duration::from_secs_f64(ahead as f64 * self.cost_us.get() / 1e6)
+    }
+
+    fn refusal(&self, class: Class, why: Shed) -> Refusal {
+        self.admission.refusal(class, why, self.wait(class))
+    }
+
+    /// Lets a request in, at once or when its turn comes, or refuses it. `left` is what its deadline leaves.
+    pub async fn enter(
+        self: &Rc<Self>,
+        class: Class,
+        model: Option<usize>,
+        left: Duration,
+    ) -> Result<Ticket, Refusal> {
+        if let Some(why) = self.why_not(class, left) {
+            return Err(self.refusal(class, why));
+        }
+        let now = Instant::now();
+        if !self.pass_is_full(now) && self.queues.borrow()[..=class as usize].iter().all(VecDeque::is_empty) {
+            match self.admission.take(class, model) {
+                Ok(()) => {
+                    self.started.set(self.started.get() + 1);
+                    return Ok(self.ticket(class, model, now));
+                }
+                // Waiting for the adaptive limit is a matter of a few answers; for a model's own, of that model.
+                Err(Shed::Model) => return Err(self.refusal(class, Shed::Model)),
+                Err(_) => {}
+            }
+        }
+        self.queue(class, model, now + left.min(self.admission.max_wait())).await
+    }
+
+    /// Watches a pass now and then, and all of them while they are long.
+    fn pass_is_full(&self, now: Instant) -> bool {
+        match self.pass.get() {
+            Some(start) => now - start >= PASS_BUDGET,
+            None => {
+                if now >= self.watch_from.get() {
+                    self.pass.set(Some(now));
+                    self.started.set(0);
+                    self.wake.notify_one();
+                }
+                false
+            }
+        }
+    }
+
+    async fn queue(self: &Rc<Self>, class: Class, model: Option<usize>, until: Instant) -> Result<Ticket, Refusal> {
+        /// Counts out whoever stops waiting, also a caller that has gone.
+        struct Counted<'a>(&'a Admission);
+        impl Drop for Counted<'_> {
+            fn drop(&mut self) {
+                self.0.waiting.fetch_sub(1, Relaxed);
+            }
+        }
+        let (go, released) = oneshot::channel();
+        self.queues.borrow_mut()[class as usize].push_back(Waiting { model, until, go });
+        self.admission.waiting.fetch_add(1, Relaxed);
+        let counted = Counted(&self.admission);
+        self.wake.notify_one();
+        let released = released.await;
+        drop(counted);
+        match released {
+            Ok(Ok(ticket)) => Ok(ticket),
+            Ok(Err(why)) => Err(self.refusal(class, why)),
+            Err(_) => Err(self.refusal(class, Shed::Overloaded)),
+        }
+    }
+
+    fn ticket(self: &Rc<Self>, class: Class, model: Option<usize>, since: Instant) -> Ticket {
+        Ticket { gate: self.clone(), class, model, since }
+    }
+
+    /// Ends a watched pass: learns what a request costs.
+    fn end_pass(&self, now: Instant) {
+        let Some(start) = self.pass.take() else { return };
+        let (length, started) = (now - start, self.started.replace(0));
+        if started > 0 {
+            let cost = micros(length) as f64 / f64::from(started);
+            let old = self.cost_us.get();
+            self.cost_us.set(if old == 0.0 { cost } else { old + COST_WEIGHT * (cost - old) });
+        }
+        self.watch_from.set(if length * 2 >= PASS_BUDGET { now } else { now + WATCH_EVERY });
+    }
+
+    /// Lets in what one pass may start, the most important first; how many. Drops who waited too long.
+    fn release(self: &Rc<Self>, now: Instant) -> usize {
+        let may_start = (micros(PASS_BUDGET) as f64 / self.cost_us.get().max(1.0)).max(1.0) as usize;
+        let mut released = 0;
+        let mut queues = self.queues.borrow_mut();
+        for class in Class::ALL {
+            let queue = &mut queues[class as usize];
+            while released < may_start
+                && let Some(first) = queue.front()
+            {
+                if first.go.is_closed() {
+                    queue.pop_front();
+                    continue;
+                }
+                if first.until <= now {
+                    let _ = queue.pop_front().expect("a front").go.send(Err(Shed::Overloaded));
+                    continue;
+                }
+                match self.admission.take(class, first.model) {
+                    Err(Shed::Model) => {
+                        let _ = queue.pop_front().expect("a front").go.send(Err(Shed::Model));
+                        continue;
+                    }
+                    Err(_) => break,
+                    Ok(()) => {}
+                }
+                let Waiting { model, go, .. } = queue.pop_front().expect("a front");
+                // Sent as it is: if nobody receives it, its drop gives the place back.
+                if go.send(Ok(self.ticket(class, model, now))).is_ok() {
+                    released += 1;
+                }
+            }
+            queue.retain(|w| !w.go.is_closed());
+            // Deadlines differ, so any place in the queue can run out.
+            while let Some(late) = queue.iter().position(|w| w.until <= now) {
+                let _ = queue.remove(late).expect("just found").go.send(Err(Shed::Overloaded));
+            }
+        }
+        if released > 0 {
+            self.pass.set(Some(now));
+            self.started.set(released as u32);
+        }
+        released
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.queues.borrow().iter().any(|q| !q.is_empty())
+    }
+}
+
+/// Runs behind all that is ready when it is woken: that is the end of a pass.
+async fn pace(gate: Rc<Gate>) {
+    loop {
+        gate.wake.notified().await;
+        loop {
+            tokio::task::yield_now().await;
+            let now = Instant::now();
+            gate.end_pass(now);
+            if !gate.has_waiting() {
+                break;
+            }
+            if gate.release(now) == 0 && gate.has_waiting() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+}
