@@ -224,8 +224,7 @@ impl Admission {
         lane.latency_us.fetch_add(micros(took), Relaxed);
         let at = micros(now - self.born);
         let end = self.window_end.load(Relaxed);
-        if at >= end
-            && self.window_end.compare_exchange(end, at + Gradient::WINDOW.0 as u64, Relaxed, Relaxed).is_ok()
+        if at >= end && self.window_end.compare_exchange(end, at + Gradient::WINDOW.0 as u64, Relaxed, Relaxed).is_ok()
         {
             self.learn(at);
         }

@@ -1,10 +1,7 @@
 //! What every actor is given, and the settings they run by.
 
-<<<<<<< HEAD
-use crate::blocking::Blocking;
-=======
 use crate::admission::AdmissionLimits;
->>>>>>> e64eb60 (Admission: a gate per worker, queue by deadline)
+use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Trainer};
 use std::sync::Arc;

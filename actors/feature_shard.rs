@@ -62,6 +62,17 @@ pub struct RebuildState;
 #[rtype(result = "()")]
 struct KeepHouse;
 
+/// Memory is short, or no longer: keep four fifths of the entities that are in memory, or again as many as
+/// the settings allow. What leaves memory is saved, and read back when it is asked for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ShrinkState {
+    pub shrink: bool,
+}
+
+/// Entities of a shard that are kept however short memory is.
+const MIN_ENTITIES: usize = 1000;
+
 pub struct FeatureShard {
     index: usize,
     deps: Arc<Deps>,
@@ -351,5 +362,21 @@ impl Handler<RebuildState> for FeatureShard {
         // What the log does not hold now was never written: the event logger waited for it.
         self.tail.clear();
         self.rebuild(ctx);
+    }
+}
+
+impl Handler<ShrinkState> for FeatureShard {
+    type Result = ();
+
+    fn handle(&mut self, m: ShrinkState, ctx: &mut Self::Context) {
+        let configured = self.deps.settings.max_entities.div_ceil(self.deps.settings.shards.max(1));
+        // A poisoned table is being rebuilt: it will be small.
+        let Ok(mut table) = self.table.lock() else { return };
+        let most = if m.shrink { (table.entities() * 4 / 5).max(MIN_ENTITIES) } else { configured };
+        table.limit_entities(most.min(configured));
+        self.unsaved.extend(table.take_evicted());
+        if m.shrink {
+            ctx.notify(KeepHouse);
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::guard::Vitals;
 use crate::ports::ModelRuntime;
-use crate::router::{ApplyRoutes, Router};
+use crate::router::{ApplyRoutes, DropIdle, Router};
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap};
@@ -54,6 +54,11 @@ pub struct ActivateVersion {
     pub model: Arc<str>,
     pub version: String,
 }
+
+/// Memory is short: drop every version that no route leads to.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EvictIdleModels;
 
 type Waiter = oneshot::Sender<Result<Arc<LoadedModel>, Refusal>>;
 type Key = (Arc<str>, String);
@@ -277,6 +282,19 @@ impl Handler<ActivateVersion> for ModelPool {
                 Ok(pool.state.table.epoch)
             },
         ))
+    }
+}
+
+impl Handler<EvictIdleModels> for ModelPool {
+    type Result = ();
+
+    fn handle(&mut self, _: EvictIdleModels, _: &mut Self::Context) {
+        let state = &mut self.state;
+        state.loaded.retain(|(model, version), _| state.champions.get(model) == Some(version));
+        let keep = Arc::new(state.loaded.keys().cloned().collect());
+        for router in &state.routers {
+            router.do_send(DropIdle { keep: Arc::clone(&keep) });
+        }
     }
 }
 

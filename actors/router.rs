@@ -12,7 +12,7 @@ use crate::model_instance::ModelInstance;
 use crate::model_pool::{AcquireModel, JoinPool, LoadedModel, ModelPool};
 use crate::supervise;
 use actix::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use understudy_domain::route::RouteTable;
 
@@ -54,6 +54,13 @@ pub struct LoadHere {
 pub struct ApplyRoutes {
     pub table: Arc<RouteTable>,
     pub models: Vec<Arc<LoadedModel>>,
+}
+
+/// Memory is short: versions that no route leads to are dropped here too; they are loaded again when asked for.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub struct DropIdle {
+    pub keep: Arc<BTreeSet<(Arc<str>, String)>>,
 }
 
 pub struct Router {
@@ -168,5 +175,13 @@ impl Handler<ApplyRoutes> for Router {
             self.host(model);
         }
         self.table = m.table;
+    }
+}
+
+impl Handler<DropIdle> for Router {
+    type Result = ();
+
+    fn handle(&mut self, m: DropIdle, _: &mut Self::Context) {
+        self.instances.retain(|key, _| m.keep.contains(key));
     }
 }

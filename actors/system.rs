@@ -5,9 +5,9 @@ use crate::api::{ActorHealth, JobStatus, ModelStatus, Refusal};
 use crate::cell::StoredAnswer;
 use crate::deps::Deps;
 use crate::event_logger::EventLogger;
-use crate::feature_shard::{FeatureShard, SaveSnapshot, SharedTable, empty_table};
+use crate::feature_shard::{FeatureShard, SaveSnapshot, SharedTable, ShrinkState, empty_table};
 use crate::guard::{Escalation, Vitals};
-use crate::model_pool::{ModelPool, Published};
+use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
 use crate::prediction_logger::{FlushLog, PredictionLogger};
 use crate::supervise;
@@ -108,17 +108,12 @@ impl System {
         let pool = ModelPool::new(deps.clone(), health.clone(), models.clone());
         let pool = supervise::start_on(&threads.control, pool, health);
         let jobs = Jobs::default();
-<<<<<<< HEAD
         let health = vitals("trainer".into());
         let trainer = Trainer::new(deps.clone(), health.clone(), pool.clone(), jobs.clone());
         let trainer = supervise::start_on(&threads.control, trainer, health);
         let answers = Mutex::new(no_answers(&deps));
-=======
-        let trainer = Trainer::new(deps.clone(), vitals("trainer".into()), pool.clone(), jobs.clone());
-        let trainer = Supervisor::start_in_arbiter(&threads.control, move |_| trainer);
-        let answers = Mutex::new(Recent::new(REPEAT_WINDOW, deps.settings.max_answers));
-        let admission = Admission::new(deps.settings.admission, deps.catalog.models.keys().map(|m| Arc::from(m.as_str())));
->>>>>>> e64eb60 (Admission: a gate per worker, queue by deadline)
+        let models_of = deps.catalog.models.keys().map(|m| Arc::from(m.as_str()));
+        let admission = Admission::new(deps.settings.admission, models_of);
         Arc::new(System {
             admission,
             deps,
@@ -173,6 +168,16 @@ impl System {
 
     pub fn feature_stats(&self) -> Vec<TableStats> {
         self.tables.iter().map(|t| t.lock().unwrap_or_else(PoisonError::into_inner).stats()).collect()
+    }
+
+    /// Memory is short: fewer entities and no idle models in memory; or no longer, and as many as configured.
+    pub fn shrink(&self, shrink: bool) {
+        for shard in &self.shards {
+            shard.do_send(ShrinkState { shrink });
+        }
+        if shrink {
+            self.pool.do_send(EvictIdleModels);
+        }
     }
 
     /// Predictions sent to the log and not taken by it yet.

@@ -5,6 +5,7 @@ mod demo;
 mod flights;
 mod golden;
 mod ingest;
+mod overload;
 mod project;
 mod replay;
 mod support;

@@ -128,12 +128,7 @@ impl Gate {
     }
 
     /// Lets a request in, at once or when its turn comes, or refuses it. `left` is what its deadline leaves.
-    pub async fn enter(
-        self: &Rc<Self>,
-        class: Class,
-        model: Option<usize>,
-        left: Duration,
-    ) -> Result<Ticket, Refusal> {
+    pub async fn enter(self: &Rc<Self>, class: Class, model: Option<usize>, left: Duration) -> Result<Ticket, Refusal> {
         if let Some(why) = self.why_not(class, left) {
             return Err(self.refusal(class, why));
         }

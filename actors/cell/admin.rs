@@ -220,6 +220,12 @@ impl Cell {
             "clock": {"source": if deps.clock.is_stream() { "stream" } else { "wall" }, "now": deps.clock.now()},
             "ready": self.ready(),
             "actors": self.health(),
+            "admission": {
+                "in_flight": self.system.admission.depth().0,
+                "waiting": self.system.admission.depth().1,
+                "memory_level": self.system.admission.rung(),
+                "classes": self.system.admission.loads(),
+            },
             "features": {
                 "feature_set": deps.catalog.plan.id(),
                 "shards": stats.len(),

@@ -37,8 +37,6 @@ impl Cell {
                 detail: "the clock is the wall clock; start the server with clock.source = \"stream\" to replay".into(),
             });
         }
-<<<<<<< HEAD
-        let _permit = self.permit()?;
         // Whatever ends it early (an error, a caller that is gone) takes back what was folded and not committed.
         let mut undo = Undo(Some(self.system.clone()));
         let done = self.replay_admitted(lines).await?;
@@ -47,8 +45,6 @@ impl Cell {
     }
 
     async fn replay_admitted(&self, lines: Vec<Event>) -> Result<Vec<ReplayedLine>, Refusal> {
-=======
->>>>>>> e64eb60 (Admission: a gate per worker, queue by deadline)
         let known = self.system.events.send(KnownEvents { ids: lines.iter().map(Event::id_hash).collect() });
         let known = known.await.map_err(mailbox)??;
         let mut done = Vec::with_capacity(lines.len());

@@ -19,8 +19,7 @@ pub enum Rung {
 }
 
 impl Rung {
-    pub const ALL: [Rung; 5] =
-        [Rung::Normal, Rung::ShedShadow, Rung::ShedReads, Rung::ShrinkCaches, Rung::RefuseWork];
+    pub const ALL: [Rung; 5] = [Rung::Normal, Rung::ShedShadow, Rung::ShedReads, Rung::ShrinkCaches, Rung::RefuseWork];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -88,6 +88,18 @@ impl FeatureTable {
         self.may_be_cold = may;
     }
 
+    /// Keeps at most this many entities in memory from now on; what was changed is handed out by
+    /// [`Self::take_evicted`].
+    pub fn limit_entities(&mut self, most: usize) {
+        self.max_entities = most.max(1);
+        self.evict();
+    }
+
+    /// Entities in memory.
+    pub fn entities(&self) -> usize {
+        self.hot.len()
+    }
+
     /// Highest sequence number applied.
     pub fn watermark(&self) -> u64 {
         self.watermark

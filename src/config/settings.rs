@@ -99,8 +99,22 @@ section! {
 
 section! {
     Limits {
-        /// Requests in work at once; more get 503 with Retry-After.
+        /// Requests in work at once, whatever the adaptive limit says; more wait, then get 503 with Retry-After.
         max_in_flight: usize = 1024,
+        /// Longest wait of a request before its work begins; who would wait longer gets 503 at once.
+        max_wait: Span = Span(SECOND / 10),
+        /// Memory of the process, in bytes, near which work is given up step by step; 0 is the container's limit, if any.
+        memory_cap_bytes: u64 = 0,
+        /// Longest time for the head of a request to arrive; then 408.
+        header_timeout: Span = Span(5 * SECOND),
+        /// Longest time for the body of a request to arrive; then 408.
+        body_timeout: Span = Span(10 * SECOND),
+        /// How long an idle connection is kept.
+        keep_alive: Span = Span(75 * SECOND),
+        /// Open connections per HTTP worker; more wait to be accepted.
+        max_connections: usize = 10_000,
+        /// Open connections from one address; more are closed. 0 is no limit (behind a proxy all have one address).
+        max_connections_per_address: usize = 0,
         /// Predictions in one request.
         max_instances: usize = 1000,
         /// Events in one ingest request.

@@ -13,8 +13,9 @@ use understudy_actors::api::Refusal;
 use understudy_actors::cell::Cell;
 use understudy_domain::time::Timestamp;
 
-/// Longest time for a body to arrive.
-const BODY_SECONDS: u64 = 10;
+/// Most headers of a request, and bytes of its target and headers together.
+const MAX_HEADERS: usize = 64;
+const MAX_HEAD_BYTES: usize = 16 << 10;
 /// Longest path parameter we look up.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -35,7 +36,8 @@ pub fn request_id(http: &HttpRequest) -> String {
 }
 
 /// Reads a body within the limits; refuses one that announces to be too long before reading it.
-pub async fn read_body(http: &HttpRequest, payload: web::Payload, max_bytes: usize) -> Result<Bytes, Fault> {
+pub async fn read_body(http: &HttpRequest, payload: web::Payload, limits: GatewayLimits) -> Result<Bytes, Fault> {
+    let max_bytes = limits.max_body_bytes;
     let too_large = || Fault::too_large("body_too_large", format!("the body has more than {max_bytes} bytes"));
     if let Some(encoding) = http.headers().get(header::CONTENT_ENCODING).filter(|v| *v != "identity") {
         let detail = format!("Content-Encoding {encoding:?} is not accepted; send the body as it is");
@@ -45,8 +47,8 @@ pub async fn read_body(http: &HttpRequest, payload: web::Payload, max_bytes: usi
     if announced.is_some_and(|n| n > max_bytes as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(Duration::from_secs(BODY_SECONDS), payload.to_bytes_limited(max_bytes)).await {
-        Err(_) => Err(Fault::body_timeout(BODY_SECONDS)),
+    match tokio::time::timeout(limits.body_timeout, payload.to_bytes_limited(max_bytes)).await {
+        Err(_) => Err(Fault::body_timeout(limits.body_timeout)),
         Ok(Err(_)) => Err(too_large()),
         Ok(Ok(Err(e))) => Err(Fault::bad("malformed_body", format!("the body could not be read: {e}"))),
         Ok(Ok(Ok(bytes))) => Ok(bytes),
@@ -116,23 +118,39 @@ impl Call {
         Ok(Query(pairs))
     }
 
-    /// How long this request may still take: `X-Deadline-Ms`, at most the server's own limit.
+    /// How long this request may take from its start: `X-Deadline-Ms`, at most the server's own limit.
     pub fn deadline(&self) -> Result<Duration, Fault> {
-        let limit = self.limits().request_timeout;
-        let Some(value) = self.http.headers().get("x-deadline-ms") else { return Ok(limit) };
-        match value.to_str().ok().and_then(|v| v.parse::<u64>().ok()) {
-            Some(ms @ 1..=600_000) => Ok(limit.min(Duration::from_millis(ms))),
-            _ => Err(Fault::bad("invalid_deadline", "X-Deadline-Ms: expected whole milliseconds from 1 to 600000")),
-        }
+        deadline(&self.http, self.limits().request_timeout)
     }
 
-    /// Awaits an answer of the system no longer than the server's limit.
+    /// Awaits an answer of the system no longer than the deadline.
     pub async fn within<T>(&self, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Fault> {
-        match tokio::time::timeout(self.limits().request_timeout, answer).await {
+        let left = self.deadline()?.saturating_sub(self.started.elapsed());
+        match tokio::time::timeout(left, answer).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(Refusal::Deadline.into()),
         }
     }
+}
+
+/// `X-Deadline-Ms`, at most `limit`; `limit` if it is not there.
+pub fn deadline(http: &HttpRequest, limit: Duration) -> Result<Duration, Fault> {
+    let Some(value) = http.headers().get("x-deadline-ms") else { return Ok(limit) };
+    match value.to_str().ok().and_then(|v| v.parse::<u64>().ok()) {
+        Some(ms @ 1..=600_000) => Ok(limit.min(Duration::from_millis(ms))),
+        _ => Err(Fault::bad("invalid_deadline", "X-Deadline-Ms: expected whole milliseconds from 1 to 600000")),
+    }
+}
+
+/// Refuses heads that no honest client sends. (The parser takes 96 headers and 128 KiB.)
+pub fn check_head(http: &HttpRequest) -> Result<(), Fault> {
+    let headers = http.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let bytes = bytes + http.uri().path_and_query().map_or(0, |p| p.as_str().len());
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEAD_BYTES {
+        return Err(Fault::head_too_large(MAX_HEADERS, MAX_HEAD_BYTES));
+    }
+    Ok(())
 }
 
 pub fn limits(http: &HttpRequest) -> GatewayLimits {

@@ -92,9 +92,14 @@ impl Fault {
         Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
-    pub fn body_timeout(seconds: u64) -> Self {
-        let detail = format!("the body did not arrive within {seconds} s");
+    pub fn body_timeout(limit: std::time::Duration) -> Self {
+        let detail = format!("the body did not arrive within {limit:?}");
         Fault::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    }
+
+    pub fn head_too_large(headers: usize, bytes: usize) -> Self {
+        let detail = format!("target and headers: at most {headers} headers and {bytes} bytes");
+        Fault::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
     }
 
     pub fn internal(detail: impl Into<String>) -> Self {
@@ -160,6 +165,10 @@ impl From<Refusal> for Fault {
                 retry_after_ms: Some(retry_after_ms),
                 ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much in flight; nothing was done")
             },
+            Refusal::Shed { code, detail, retry_after_ms } => Fault {
+                retry_after_ms: Some(retry_after_ms),
+                ..Fault::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+            },
             Refusal::Deadline => Fault::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "not answered in time"),
             Refusal::Unavailable { code: "disk_full", detail } => {
                 Fault::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", detail)
@@ -191,6 +200,7 @@ mod tests {
             (Refusal::Invalid { code: "malformed_time", detail: d() }, 400, "malformed_time"),
             (Refusal::Conflict { code: "x", detail: d() }, 409, "x"),
             (Refusal::Overloaded { retry_after_ms: 20 }, 503, "overloaded"),
+            (Refusal::Shed { code: "model_overloaded", detail: d(), retry_after_ms: 1 }, 503, "model_overloaded"),
             (Refusal::Deadline, 504, "deadline_exceeded"),
             (Refusal::Unavailable { code: "disk_full", detail: d() }, 507, "disk_full"),
             (Refusal::Unavailable { code: "storage_unavailable", detail: d() }, 503, "storage_unavailable"),

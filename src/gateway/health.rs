@@ -7,10 +7,14 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use understudy_actors::api::ActorHealth;
+use understudy_domain::admission::Rung;
 
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
+    /// What is given up at present for want of memory; with `?verbose`, or when something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_level: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     actors: Vec<ActorHealth>,
 }
@@ -18,7 +22,7 @@ struct Health {
 /// Answers as long as this worker can: a process that cannot should be restarted.
 pub fn live(call: &Call) -> Result<HttpResponse, Fault> {
     let actors = if call.query(&["verbose"])?.flag("verbose")? { call.cell()?.health() } else { Vec::new() };
-    Ok(json(StatusCode::OK, &Health { status: "ok", actors }))
+    Ok(json(StatusCode::OK, &Health { status: "ok", memory_level: None, actors }))
 }
 
 /// 503 while any actor is not ready; names those, or all with `?verbose`.
@@ -29,8 +33,11 @@ pub fn ready(call: &Call) -> Result<HttpResponse, Fault> {
     if !verbose {
         actors.retain(|a| !a.ready);
     }
+    let rung = call.cell()?.gate().admission().rung();
+    let memory_level = (verbose || rung != Rung::Normal).then(|| rung.name());
+    let ready = ready && rung < Rung::RefuseWork;
     let (status, word) = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
-    Ok(json(status, &Health { status: word, actors }))
+    Ok(json(status, &Health { status: word, memory_level, actors }))
 }
 
 pub fn v2_ready(call: &Call) -> Result<HttpResponse, Fault> {

@@ -3,6 +3,7 @@
 //! `docs/http.md` tells the contract in words, `openapi.json` in full; `routes.rs` is the one table of routes.
 
 mod call;
+mod connections;
 pub mod error;
 mod event_forms;
 mod events;
@@ -18,6 +19,7 @@ mod shapes;
 mod together;
 mod v2;
 
+pub use connections::{Connections, raise_file_limit};
 pub use routes::configure;
 
 use actix_web::{App, HttpServer, web};
@@ -40,6 +42,15 @@ pub struct GatewayLimits {
     pub max_events: usize,
     /// Longest wait for an answer; `X-Deadline-Ms` may shorten it.
     pub request_timeout: Duration,
+    /// Longest time for a head, and for a body, to arrive; then 408.
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    /// An idle connection is kept this long.
+    pub keep_alive: Duration,
+    /// Open connections per worker; more wait to be accepted.
+    pub max_connections: usize,
+    /// Open connections of one address; more are closed. 0 is no limit.
+    pub max_connections_per_address: usize,
 }
 
 impl Default for GatewayLimits {
@@ -49,6 +60,11 @@ impl Default for GatewayLimits {
             max_instances: 1000,
             max_events: 10_000,
             request_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            max_connections: 10_000,
+            max_connections_per_address: 0,
         }
     }
 }
@@ -56,10 +72,8 @@ impl Default for GatewayLimits {
 /// The text of `/metrics`, made when it is asked for.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Longest time for the headers of a request to arrive.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// An idle connection is kept this long.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections that the kernel holds before they are accepted.
+const BACKLOG: u32 = 2048;
 /// Requests in flight may finish for this long after a stop.
 const DRAIN_SECONDS: u64 = 20;
 
@@ -71,7 +85,9 @@ pub async fn serve(
     make_cell: impl Fn() -> Cell + Send + Clone + 'static,
     limits: GatewayLimits,
     metrics: MetricsText,
+    connections: Arc<Connections>,
 ) -> std::io::Result<actix_web::dev::Server> {
+    actix_web::rt::spawn(connections.clone().keep_sweeping(limits.keep_alive + limits.header_timeout));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(make_cell()))
@@ -80,8 +96,12 @@ pub async fn serve(
             .configure(configure)
     })
     .workers(workers.max(1))
-    .client_request_timeout(HEADER_TIMEOUT)
-    .keep_alive(KEEP_ALIVE)
+    .max_connections(limits.max_connections.max(1))
+    .backlog(BACKLOG)
+    .on_connect(move |io, data| connections.accept(io, data, limits.max_connections_per_address))
+    .client_request_timeout(limits.header_timeout)
+    .keep_alive(limits.keep_alive)
+    .h1_allow_half_closed(false) // a client that has gone gets no more work done
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
     .listen(listener)?;

@@ -1,6 +1,7 @@
 //! The single table of routes: the server and the test against `openapi.json` are driven by it.
 
 use super::call::{self, Call};
+use super::connections::InWork;
 use super::error::Fault;
 use super::{events, health, outcomes, predict, read, replay, rules, v2};
 use actix_web::http::Method;
@@ -12,6 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
+use understudy_actors::admission::Ticket;
+use understudy_actors::cell::Cell;
+use understudy_domain::admission::{Class, Rung};
 
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +54,26 @@ pub struct Route {
     pub method: &'static str,
     pub path: &'static str,
     pub operation: Operation,
+    /// How important it is under load; `None` is always answered: health, and what tells what is wrong.
+    pub class: Option<Class>,
 }
 
 const fn get(path: &'static str, operation: Operation) -> Route {
-    Route { method: "GET", path, operation }
+    Route { method: "GET", path, operation, class: class(operation) }
 }
 const fn post(path: &'static str, operation: Operation) -> Route {
-    Route { method: "POST", path, operation }
+    Route { method: "POST", path, operation, class: class(operation) }
+}
+
+const fn class(operation: Operation) -> Option<Class> {
+    use Operation::*;
+    match operation {
+        Predict | V2Infer => Some(Class::Serve),
+        Ingest | Outcomes => Some(Class::Ingest),
+        Live | Ready | Metrics | System | OpenApi | V2Server | V2Live | V2Ready => None,
+        Replay | Models | Model | Monitor | Train | Jobs | Job | Features | ExplainFeature | Prediction
+        | Predictions | TryRules | V2Model | V2ModelReady => Some(Class::Read),
+    }
 }
 
 pub const ROUTES: &[Route] = &[
@@ -105,9 +122,8 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
         let allow = here.iter().map(|r| r.method).collect::<Vec<_>>().join(", ");
         let mut resource = web::resource(path);
         for route in here {
-            let operation = route.operation;
             let method = Method::from_bytes(route.method.as_bytes()).expect("the table holds real methods");
-            let handler = move |http: HttpRequest, payload: web::Payload| run(operation, http, payload);
+            let handler = move |http: HttpRequest, payload: web::Payload| run(route, http, payload);
             resource = resource.route(web::method(method).to(handler));
         }
         let other = move |http: HttpRequest| {
@@ -132,24 +148,62 @@ fn named(mut response: HttpResponse, id: &str) -> HttpResponse {
     response
 }
 
-async fn run(operation: Operation, http: HttpRequest, payload: web::Payload) -> HttpResponse {
+async fn run(route: &'static Route, http: HttpRequest, payload: web::Payload) -> HttpResponse {
     let started = Instant::now();
     let request_id = call::request_id(&http);
-    let body = if http.method() == Method::POST {
-        call::read_body(&http, payload, call::limits(&http).max_body_bytes).await
-    } else {
-        Ok(Bytes::new())
+    let _in_work = InWork::on(&http);
+    match admitted(route, &http, payload, started).await {
+        Ok((body, _ticket)) => {
+            let call = Call { http, body, request_id, started };
+            let response = match guarded(dispatch(route.operation, &call)).await {
+                Ok(response) => response,
+                Err(fault) => fault.respond(&call.request_id, call.http.path()),
+            };
+            named(degraded(response, &call.http), &call.request_id)
+        }
+        Err(fault) => named(degraded(fault.respond(&request_id, http.path()), &http), &request_id),
+    }
+}
+
+/// The body, and the place among the requests in work. What will be refused is refused before its body is
+/// read; a body that comes slowly holds no place.
+async fn admitted(
+    route: &Route,
+    http: &HttpRequest,
+    payload: web::Payload,
+    started: Instant,
+) -> Result<(Bytes, Option<Ticket>), Fault> {
+    call::check_head(http)?;
+    // Without a cell there is nothing to protect, and nothing that can be asked.
+    let gate = http.app_data::<web::Data<Cell>>().map(|cell| cell.gate());
+    let gate = gate.and_then(|gate| Some((gate, route.class?)));
+    let limit = call::limits(http).request_timeout;
+    let deadline = call::deadline(http, limit).unwrap_or(limit);
+    if let Some((gate, class)) = gate
+        && let Some(refusal) = gate.refuses(class, deadline)
+    {
+        return Err(refusal.into());
+    }
+    let body = match http.method() == Method::POST {
+        true => call::read_body(http, payload, call::limits(http)).await?,
+        false => Bytes::new(),
     };
-    let body = match body {
-        Ok(body) => body,
-        Err(fault) => return named(fault.respond(&request_id, http.path()), &request_id),
-    };
-    let call = Call { http, body, request_id, started };
-    let response = match guarded(dispatch(operation, &call)).await {
-        Ok(response) => response,
-        Err(fault) => fault.respond(&call.request_id, call.http.path()),
-    };
-    named(response, &call.request_id)
+    let Some((gate, class)) = gate else { return Ok((body, None)) };
+    let model = if class == Class::Serve { http.match_info().get("model").and_then(|m| gate.model(m)) } else { None };
+    let ticket = gate.enter(class, model, deadline.saturating_sub(started.elapsed())).await?;
+    Ok((body, Some(ticket)))
+}
+
+/// While something is being given up, every answer says so.
+fn degraded(mut response: HttpResponse, http: &HttpRequest) -> HttpResponse {
+    if let Some(cell) = http.app_data::<web::Data<Cell>>()
+        && let rung = cell.gate().admission().rung()
+        && rung != Rung::Normal
+    {
+        let name = HeaderName::from_static("understudy-degraded");
+        response.headers_mut().insert(name, HeaderValue::from_static(rung.name()));
+    }
+    response
 }
 
 /// A panic is a 500 of its request, not a broken connection.

@@ -1,6 +1,7 @@
 //! Wiring: opens the project and its stores, starts the actors and the gateway, and stops them in order.
 
 mod clock;
+mod memory;
 mod metrics;
 mod signals;
 
@@ -8,7 +9,7 @@ pub use clock::{StreamClock, WallClock};
 
 use crate::cli::host::{Overrides, Running, StartError};
 use crate::config::{self, Project};
-use crate::gateway::{self, GatewayLimits};
+use crate::gateway::{self, Connections, GatewayLimits};
 use crate::runtime;
 use crate::storage::{self, Store, StoreOptions};
 use std::io::IsTerminal;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use tokio::sync::oneshot;
+use understudy_actors::admission::AdmissionLimits;
 use understudy_actors::cell::Cell;
 use understudy_actors::deps::{ActorSettings, Deps};
 use understudy_actors::ports::Clock;
@@ -141,15 +143,24 @@ async fn run(
     });
     resume_clock(&deps);
     let system = System::start(deps);
-    let metrics = metrics::inventory(system.clone());
+    let connections = Arc::<Connections>::default();
+    let memory_cap = memory::cap(settings.limits.memory_cap_bytes);
+    let metrics = metrics::inventory(system.clone(), connections.clone(), memory_cap);
+    actix::spawn(memory::watch(system.clone(), memory_cap));
     let cells = system.clone();
     let limits = GatewayLimits {
         max_body_bytes: settings.server.max_body_bytes,
         max_instances: settings.limits.max_instances,
         max_events: settings.limits.max_events_per_request,
         request_timeout: settings.server.request_timeout.std(),
+        header_timeout: settings.limits.header_timeout.std(),
+        body_timeout: settings.limits.body_timeout.std(),
+        keep_alive: settings.limits.keep_alive.std(),
+        max_connections: max_connections(settings.limits.max_connections, workers),
+        max_connections_per_address: settings.limits.max_connections_per_address,
     };
-    let server = gateway::serve(listener, workers, move || Cell::new(cells.clone()), limits, metrics).await;
+    let server =
+        gateway::serve(listener, workers, move || Cell::new(cells.clone()), limits, metrics, connections).await;
     let server = match server {
         Ok(server) => server,
         Err(e) => {
@@ -176,6 +187,22 @@ async fn run(
     })
 }
 
+/// A worker's connections must leave file descriptors for the logs: a connection has two, and at
+/// most three quarters of what the process may open are theirs.
+fn max_connections(wanted: usize, workers: usize) -> usize {
+    let files = usize::try_from(gateway::raise_file_limit()).unwrap_or(usize::MAX);
+    let most = (files / 8 * 3 / workers.max(1)).max(1);
+    if most < wanted {
+        tracing::warn!(
+            wanted,
+            most,
+            files,
+            "limits.max_connections is more than the process may open; see `ulimit -n`"
+        );
+    }
+    wanted.min(most)
+}
+
 /// A recorded stream goes on where its log ends.
 fn resume_clock(deps: &Deps) {
     let last = deps.events.last_seq();
@@ -194,7 +221,7 @@ fn actor_settings(s: &config::Settings, workers: usize) -> ActorSettings {
         lateness: s.features.lateness,
         max_future: s.features.max_future,
         dedupe_window: s.features.dedupe,
-        max_in_flight: s.limits.max_in_flight as u64,
+        admission: AdmissionLimits { max_in_flight: s.limits.max_in_flight as u64, max_wait: s.limits.max_wait.std() },
         log_sync: s.prediction_log.mode == config::LogMode::Sync,
         ..ActorSettings::default()
     }

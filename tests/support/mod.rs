@@ -25,7 +25,17 @@ pub struct Server {
 impl Server {
     /// Serves a project on a free port; `set` are overrides such as `clock.source=stream`.
     pub fn start(project: &Path, set: &[&str]) -> Server {
-        let mut command = program(&["serve", "--project"]);
+        Self::started(program(&["serve", "--project"]), project, set)
+    }
+
+    /// The same, in a process that may have only so many files open.
+    pub fn start_limited(project: &Path, set: &[&str], files: u32) -> Server {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh", PROGRAM, "serve", "--project"]);
+        Self::started(command, project, set)
+    }
+
+    fn started(mut command: Command, project: &Path, set: &[&str]) -> Server {
         command.arg(project).args(["--set", "server.port=0", "--set", "log.level=warn"]);
         for s in set {
             command.args(["--set", s]);

@@ -1,0 +1,127 @@
+//! Slow clients, too many of them, and too little memory: others do not notice, and it passes.
+
+use crate::support::{Server, run, until};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+fn shop() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let project = dir.path().join("shop");
+    let (code, _, err) = run(&["init", project.to_str().expect("UTF-8")]);
+    assert_eq!(code, 0, "{err}");
+    (dir, project)
+}
+
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.url.trim_start_matches("http://")).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream
+}
+
+fn send(server: &Server, text: &str) -> TcpStream {
+    let mut stream = connect(server);
+    stream.write_all(text.as_bytes()).expect("sent");
+    stream
+}
+
+/// All that comes until the server closes.
+fn rest(mut stream: TcpStream) -> String {
+    let mut got = Vec::new();
+    let _ = stream.read_to_end(&mut got);
+    String::from_utf8_lossy(&got).into_owned()
+}
+
+const HEAD: &str = "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+
+#[test]
+fn slow_clients_are_ended_and_disturb_nobody() {
+    let (_dir, project) = shop();
+    let set = ["limits.header_timeout=400ms", "limits.body_timeout=400ms", "limits.keep_alive=400ms"];
+    let server = Server::start(&project, &set);
+    let begun = Instant::now();
+    let slow_heads: Vec<_> = (0..300).map(|_| send(&server, "GET /livez HTTP/1.1\r\nhost: loc")).collect();
+    let slow_bodies: Vec<_> =
+        (0..100).map(|_| send(&server, &format!("{HEAD}content-length: 100\r\n\r\n{{"))).collect();
+    // A second head that never ends, on a connection whose first request was answered.
+    let second = send(&server, "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nho");
+    let idle = connect(&server);
+    // They hold no place among the requests in work, so others are answered as if they were not there.
+    for _ in 0..20 {
+        server.ok("/v1/models");
+    }
+    assert_eq!(server.ok("/v1/system")["admission"]["in_flight"], 0);
+    for slow in slow_heads {
+        assert!(rest(slow).starts_with("HTTP/1.1 408"), "a head that does not come");
+    }
+    for slow in slow_bodies {
+        let answer = rest(slow);
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_timeout"), "{answer}");
+    }
+    let second = rest(second);
+    assert!(second.starts_with("HTTP/1.1 200"), "{second}");
+    rest(idle);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    until("their connections are counted out", || {
+        let metrics = server.text("/metrics", "text/plain");
+        let open = metrics.lines().find_map(|l| l.strip_prefix("understudy_connections_open")?.split(' ').nth(1));
+        (open?.parse::<f64>().ok()? <= 2.0).then_some(())
+    });
+}
+
+#[test]
+fn heads_and_connections_have_limits() {
+    let (_dir, project) = shop();
+    let server = Server::start(&project, &["limits.max_connections_per_address=20"]);
+    let many: String = (0..70).map(|i| format!("x-{i}: 1\r\n")).collect();
+    let long = format!("x-long: {}\r\n", "y".repeat(20_000));
+    for headers in [many, long] {
+        let answer = rest(send(
+            &server,
+            &format!("GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"),
+        ));
+        assert!(answer.starts_with("HTTP/1.1 431") && answer.contains("head_too_large"), "{answer}");
+    }
+    let open: Vec<_> = (0..19).map(|_| connect(&server)).collect();
+    let one_too_many =
+        |server: &Server| rest(send(server, "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"));
+    // The client of this test may hold one itself.
+    let refused = (0..3).map(|_| connect(&server)).collect::<Vec<_>>();
+    assert_eq!(one_too_many(&server), "", "closed without an answer");
+    drop((open, refused));
+    until("there is room again", || one_too_many(&server).starts_with("HTTP/1.1 200").then_some(()));
+}
+
+#[test]
+fn it_lives_on_when_no_file_can_be_opened() {
+    let (_dir, project) = shop();
+    let server = Server::start_limited(&project, &[], 120);
+    let held: Vec<_> = (0..300).map(|_| connect(&server)).collect();
+    drop(held);
+    until("it answers again", || {
+        let answer = rest(send(&server, "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"));
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    });
+    let event = json!({"id": "o1", "type": "order_placed", "time": "2025-01-01T00:00:00Z",
+        "entities": {"customer": "c1"}, "properties": {"amount": 1.0, "items": 1}});
+    assert_eq!(server.post("/v1/events", &event).0, 202, "its logs kept their files");
+}
+
+#[test]
+fn short_memory_is_named_in_every_answer() {
+    let (_dir, project) = shop();
+    // No process is this small: it is on the last rung from its first reading.
+    let server = Server::start(&project, &["limits.memory_cap_bytes=1000000"]);
+    until("the level is reached", || (server.get("/readyz?verbose").0 == 503).then_some(()));
+    let (_, ready) = server.get("/readyz?verbose");
+    assert_eq!(ready["memory_level"], "refuse_work", "{ready}");
+    let (status, problem) = server.post("/v1/models/returns/predict", &json!({}));
+    assert_eq!((status, &problem["code"]), (503, &json!("memory_pressure")), "{problem}");
+    assert!(problem["retry_after_ms"].as_u64() >= Some(1000), "{problem}");
+    let answer = rest(send(&server, "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "alive, and says so: {answer}");
+    assert!(answer.contains("understudy-degraded: refuse_work"), "{answer}");
+}
