@@ -90,7 +90,8 @@ fn heads_and_connections_have_limits() {
         |server: &Server| rest(send(server, "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"));
     // The client of this test may hold one itself.
     let refused = (0..3).map(|_| connect(&server)).collect::<Vec<_>>();
-    assert_eq!(one_too_many(&server), "", "closed without an answer");
+    // Workers accept side by side, so the count may be a moment late.
+    until("one too many is closed without an answer", || one_too_many(&server).is_empty().then_some(()));
     drop((open, refused));
     until("there is room again", || one_too_many(&server).starts_with("HTTP/1.1 200").then_some(()));
 }
