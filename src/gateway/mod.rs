@@ -73,7 +73,7 @@ impl Default for GatewayLimits {
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Connections that the kernel holds before they are accepted.
-const BACKLOG: u32 = 2048;
+const BACKLOG: i32 = 2048;
 /// Requests in flight may finish for this long after a stop.
 const DRAIN_SECONDS: u64 = 20;
 
@@ -87,6 +87,8 @@ pub async fn serve(
     metrics: MetricsText,
     connections: Arc<Connections>,
 ) -> std::io::Result<actix_web::dev::Server> {
+    // Once more, with a longer queue than the standard library asks for.
+    rustix::net::listen(&listener, BACKLOG)?;
     actix_web::rt::spawn(connections.clone().keep_sweeping(limits.keep_alive + limits.header_timeout));
     let server = HttpServer::new(move || {
         App::new()
@@ -97,7 +99,6 @@ pub async fn serve(
     })
     .workers(workers.max(1))
     .max_connections(limits.max_connections.max(1))
-    .backlog(BACKLOG)
     .on_connect(move |io, data| connections.accept(io, data, limits.max_connections_per_address))
     .client_request_timeout(limits.header_timeout)
     .keep_alive(limits.keep_alive)
