@@ -31,6 +31,8 @@ pub struct PredictCommand {
 /// A served prediction.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The one generation of the configuration that made it.
+    pub generation: u64,
     pub record: Arc<PredictionRecord>,
     pub signature: Arc<Signature>,
     /// False: the score is the model's raw output and `confidence` must be called uncalibrated.

@@ -13,6 +13,7 @@ use crate::admission::Gate;
 use crate::api::*;
 use crate::deps::Deps;
 use crate::event_logger::IngestEvents;
+use crate::generation::Generation;
 use crate::guard::Vitals;
 use crate::prediction_logger::PostOutcomes;
 use crate::router::Router;
@@ -32,8 +33,6 @@ pub struct Cell {
     system: Arc<System>,
     router: Addr<Router>,
     gate: Rc<Gate>,
-    /// Model names as the messages carry them.
-    names: Rc<Vec<Arc<str>>>,
 }
 
 /// The answer kept for a repeated request id, with the fingerprint of what was asked.
@@ -50,23 +49,17 @@ impl Cell {
         let vitals = Vitals::new("router", system.escalation.clone());
         system.register(vitals.clone());
         let router = Router::new(vitals.clone(), system.escalation.clone(), system.pool.clone());
-        let names = system.deps.catalog.models.keys().map(|m| Arc::from(m.as_str())).collect();
         let gate = Gate::new(system.admission.clone());
-        Cell { router: supervise::start(router, vitals), gate, names: Rc::new(names), system }
+        Cell { router: supervise::start(router, vitals), gate, system }
     }
 
     fn deps(&self) -> &Deps {
         &self.system.deps
     }
 
-    fn name(&self, model: &str) -> Result<Arc<str>, Refusal> {
-        self.names.iter().find(|n| ***n == *model).cloned().ok_or_else(|| Refusal::NotFound {
-            code: "unknown_model",
-            detail: format!(
-                "no model is named `{model}`; there are: {}",
-                self.names.iter().map(|n| &**n).collect::<Vec<_>>().join(", ")
-            ),
-        })
+    /// The configuration in force: taken once per request and handed to what answers it.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.system.current.load_full()
     }
 
     /// The gate that every request of this worker passes before anything is done for it.
@@ -109,10 +102,11 @@ impl Cell {
     /// The record as it went to the log: for tests and the gateway's own use.
     pub(crate) fn log(
         &self,
+        generation: &Generation,
         record: Arc<PredictionRecord>,
         durable: Option<oneshot::Sender<Result<(), crate::ports::StoreError>>>,
     ) -> bool {
-        if self.system.queued.fetch_add(1, Relaxed) >= self.deps().settings.log_queue {
+        if self.system.queued.fetch_add(1, Relaxed) >= generation.settings.log_queue {
             self.system.queued.fetch_sub(1, Relaxed);
             self.deps().counters.dropped();
             return false;

@@ -1,16 +1,16 @@
-//! What every actor is given, and the settings they run by.
+//! What every actor is given, and the settings they run by: fixed ones here, live ones in each generation.
 
 use crate::admission::AdmissionLimits;
 use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Trainer};
 use std::sync::Arc;
-use understudy_domain::catalog::Catalog;
+use std::time::Duration;
 use understudy_domain::time::Span;
 
-/// Settings of the actors; the units are in the names or types.
-#[derive(Clone, Debug)]
-pub struct ActorSettings {
+/// Settings that change with a generation, while requests are being answered; units are in the names or types.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveSettings {
     /// Feature shards; each owns the entities whose hash falls to it.
     pub shards: usize,
     /// Entities kept in memory over all shards; the rest is cold, on disk.
@@ -19,15 +19,48 @@ pub struct ActorSettings {
     pub lateness: Span,
     /// Events further in the future than this are refused.
     pub max_future: Span,
-    /// How long an event id is remembered, and how many at most.
+    /// How long an event id is remembered.
     pub dedupe_window: Span,
-    pub dedupe_max_ids: usize,
     /// What may enter.
     pub admission: AdmissionLimits,
     /// Predictions waiting for the log before answers say `logged: false`.
     pub log_queue: u64,
     /// Answer only when the prediction is durable.
     pub log_sync: bool,
+    /// Longest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Most instances of one predict request, or rows of an infer request.
+    pub max_instances: usize,
+    /// Most events of one ingest, and outcomes of one request.
+    pub max_events: usize,
+    /// Longest wait for an answer; a request may ask for less.
+    pub request_timeout: Duration,
+}
+
+impl Default for LiveSettings {
+    fn default() -> Self {
+        LiveSettings {
+            shards: 2,
+            max_entities: 1_000_000,
+            lateness: Span::hours(1),
+            max_future: Span::seconds(300),
+            dedupe_window: Span::days(7),
+            admission: AdmissionLimits { max_in_flight: 1024, max_wait: Duration::from_millis(100) },
+            log_queue: 16_384,
+            log_sync: false,
+            max_body_bytes: 1 << 20,
+            max_instances: 1000,
+            max_events: 10_000,
+            request_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Settings that are fixed from start to stop.
+#[derive(Clone, Debug)]
+pub struct ActorSettings {
+    /// Event ids remembered at most.
+    pub dedupe_max_ids: usize,
     /// Predictions waiting for outcomes that are kept in memory.
     pub max_pending: usize,
     /// Answers kept for repeated request ids.
@@ -43,15 +76,7 @@ pub struct ActorSettings {
 impl Default for ActorSettings {
     fn default() -> Self {
         ActorSettings {
-            shards: 2,
-            max_entities: 1_000_000,
-            lateness: Span::hours(1),
-            max_future: Span::seconds(300),
-            dedupe_window: Span::days(7),
             dedupe_max_ids: 4_000_000,
-            admission: AdmissionLimits { max_in_flight: 1024, max_wait: std::time::Duration::from_millis(100) },
-            log_queue: 16_384,
-            log_sync: false,
             max_pending: 2_000_000,
             max_answers: 20_000,
             snapshot_every: 200_000,
@@ -61,9 +86,8 @@ impl Default for ActorSettings {
     }
 }
 
-/// The ports and the compiled project; shared by all actors, never mutated.
+/// The ports and the fixed settings; shared by all actors, never mutated.
 pub struct Deps {
-    pub catalog: Arc<Catalog>,
     pub settings: ActorSettings,
     /// Event time: the wall clock, or the recorded stream's.
     pub clock: Arc<dyn Clock>,

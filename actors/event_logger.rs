@@ -10,6 +10,7 @@ use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
 use crate::fault_point;
 use crate::feature_shard::{FeatureShard, FoldEvents, RebuildState};
+use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
 use crate::prediction_logger::{PostOutcomes, PredictionLogger};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use understudy_domain::dedupe::{Recent, Seen};
 use understudy_domain::event::{Event, IngestOutcome, LoggedEvent};
+use understudy_domain::time::Span;
 
 /// A log that cannot be read is tried again after this long.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
@@ -66,6 +68,7 @@ pub struct KnownEvents {
 
 pub struct EventLogger {
     deps: Arc<Deps>,
+    current: Current,
     vitals: Arc<Vitals>,
     shards: Vec<Addr<FeatureShard>>,
     logger: Addr<PredictionLogger>,
@@ -82,8 +85,8 @@ struct State {
 }
 
 impl State {
-    fn recover(deps: &Deps) -> Result<State, StoreError> {
-        let mut seen = Recent::new(deps.settings.dedupe_window, deps.settings.dedupe_max_ids);
+    fn recover(deps: &Deps, dedupe_window: Span) -> Result<State, StoreError> {
+        let mut seen = Recent::new(dedupe_window, deps.settings.dedupe_max_ids);
         deps.events.scan(1, &mut |e| {
             seen.insert(e.event.id_hash(), Seen { seq: e.seq, fingerprint: e.event.fingerprint() }, e.ingested);
             ControlFlow::Continue(())
@@ -93,13 +96,9 @@ impl State {
 }
 
 impl EventLogger {
-    pub fn new(
-        deps: Arc<Deps>,
-        vitals: Arc<Vitals>,
-        shards: Vec<Addr<FeatureShard>>,
-        logger: Addr<PredictionLogger>,
-    ) -> Self {
-        EventLogger { deps, vitals, shards, logger, life: 0, state: None }
+    pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, logger: Addr<PredictionLogger>) -> Self {
+        let shards = current.load().features.shards.clone();
+        EventLogger { deps, current, vitals, shards, logger, life: 0, state: None }
     }
 
     /// Waits until all that was appended is durable or refused, then reads the state back. Messages wait meanwhile.
@@ -113,7 +112,7 @@ impl EventLogger {
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
         fault_point!("event_logger.started");
-        match State::recover(&self.deps) {
+        match State::recover(&self.deps, self.current.load().settings.dedupe_window) {
             Ok(state) => {
                 self.state = Some(state);
                 // The shards may hold events that were never committed, under numbers that will be given again.
@@ -156,8 +155,14 @@ impl EventLogger {
     }
 
     /// Decides on one event; accepted ones are added to `batch`.
-    fn take(deps: &Deps, state: &mut State, event: Event, batch: &mut Vec<LoggedEvent>) -> IngestOutcome {
-        if let Err((code, detail)) = deps.catalog.plan.check_event(&event) {
+    fn take(
+        deps: &Deps,
+        generation: &Generation,
+        state: &mut State,
+        event: Event,
+        batch: &mut Vec<LoggedEvent>,
+    ) -> IngestOutcome {
+        if let Err((code, detail)) = generation.catalog.plan.check_event(&event) {
             return IngestOutcome::Rejected { code, detail };
         }
         let (id, fingerprint) = (event.id_hash(), event.fingerprint());
@@ -170,16 +175,16 @@ impl EventLogger {
         }
         deps.clock.observe(event.time);
         let now = deps.clock.now();
-        if event.time > now + deps.settings.max_future {
+        if event.time > now + generation.settings.max_future {
             return IngestOutcome::Rejected {
                 code: "event_in_future".into(),
                 detail: format!(
                     "`time` is {} but the clock says {now}; at most {} ahead is taken",
-                    event.time, deps.settings.max_future
+                    event.time, generation.settings.max_future
                 ),
             };
         }
-        let late = now - event.time > deps.settings.lateness;
+        let late = now - event.time > generation.settings.lateness;
         let seq = state.next_seq;
         state.next_seq += 1;
         state.seen.insert(id, Seen { seq, fingerprint }, now);
@@ -189,15 +194,16 @@ impl EventLogger {
 
     fn ingest(&mut self, m: IngestEvents, ctx: &mut Context<Self>) -> Result<Taken, Refusal> {
         fault_point!("event_logger.ingest");
-        let deps = self.deps.clone();
+        // One generation for the whole batch.
+        let (deps, generation) = (self.deps.clone(), self.current.load_full());
         let state = self.state()?;
         let (mut batch, mut brought) = (Vec::with_capacity(m.events.len()), Vec::new());
         let outcomes: Vec<_> = m
             .events
             .into_iter()
             .map(|event| {
-                let told = deps.catalog.outcomes_of(&event);
-                let outcome = Self::take(&deps, state, event, &mut batch);
+                let told = generation.catalog.outcomes_of(&event);
+                let outcome = Self::take(&deps, &generation, state, event, &mut batch);
                 // A duplicate brings its outcomes again: the first delivery may have died before they were durable.
                 if matches!(outcome, IngestOutcome::Accepted { .. } | IngestOutcome::Duplicate { .. }) {
                     brought.extend(told);

@@ -11,7 +11,7 @@ use crate::deps::Deps;
 use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::guard::Vitals;
-use crate::ports::StoreError;
+use crate::ports::{FeatureStore, StoreError};
 use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use understudy_domain::entity::EntityHash;
 use understudy_domain::event::LoggedEvent;
-use understudy_domain::features::{EntityState, FeatureTable};
+use understudy_domain::features::{EntityState, FeatureTable, Plan};
 
 /// A snapshot waits this long for the log to become durable up to its watermark, then tries again later.
 const DURABLE_WAIT: Duration = Duration::from_secs(5);
@@ -75,6 +75,7 @@ const MIN_ENTITIES: usize = 1000;
 
 pub struct FeatureShard {
     index: usize,
+    layout: Layout,
     deps: Arc<Deps>,
     vitals: Arc<Vitals>,
     table: SharedTable,
@@ -87,15 +88,33 @@ pub struct FeatureShard {
     life: u64,
 }
 
-pub fn empty_table(index: usize, deps: &Deps) -> FeatureTable {
-    let s = &deps.settings;
-    FeatureTable::new(deps.catalog.plan.clone(), index, s.shards, (s.max_entities / s.shards).max(1))
+/// What a shard folds by: the definitions, how entities are shared out, and where the state is kept.
+#[derive(Clone)]
+pub struct Layout {
+    pub plan: Arc<Plan>,
+    pub shards: usize,
+    /// Entities in memory over all shards.
+    pub max_entities: usize,
+    /// Holds the state of this layout alone.
+    pub store: Arc<dyn FeatureStore>,
+}
+
+impl Layout {
+    pub fn empty_table(&self, index: usize) -> FeatureTable {
+        FeatureTable::new(self.plan.clone(), index, self.shards, (self.max_entities / self.shards).max(1))
+    }
+
+    /// What saved state belongs to: other features or another number of shards start from the log.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.plan.id(), self.shards)
+    }
 }
 
 impl FeatureShard {
-    pub fn new(index: usize, deps: Arc<Deps>, vitals: Arc<Vitals>, table: SharedTable) -> Self {
+    pub fn new(index: usize, layout: Layout, deps: Arc<Deps>, vitals: Arc<Vitals>, table: SharedTable) -> Self {
         refuse_reads(&table);
-        FeatureShard { index, deps, vitals, table, unsaved: BTreeMap::new(), tail: VecDeque::new(), folded: 0, life: 0 }
+        let (unsaved, tail) = (BTreeMap::new(), VecDeque::new());
+        FeatureShard { index, layout, deps, vitals, table, unsaved, tail, folded: 0, life: 0 }
     }
 
     /// Makes the table again; reads are refused until it is complete.
@@ -115,12 +134,12 @@ impl FeatureShard {
 
     /// Last snapshot plus the log after it, into a fresh table.
     fn recover(&mut self) -> Result<(), StoreError> {
-        prepare(&self.deps)?;
-        let mut table = empty_table(self.index, &self.deps);
-        let watermark = self.deps.features.watermark(self.index)?;
+        prepare(&self.deps, &self.layout)?;
+        let mut table = self.layout.empty_table(self.index);
+        let watermark = self.layout.store.watermark(self.index)?;
         table.set_may_be_cold(watermark > 0);
         table.resume(watermark);
-        let (index, store) = (self.index, self.deps.features.clone());
+        let (index, store) = (self.index, self.layout.store.clone());
         let mut failed = None;
         let mut unsaved = BTreeMap::new();
         let mut apply = |e: &LoggedEvent| {
@@ -160,7 +179,7 @@ impl FeatureShard {
         }
         self.tail.push_back(batch.clone());
         let mut table = self.table.lock().map_err(|_| poisoned())?;
-        let (index, store, unsaved) = (self.index, &self.deps.features, &mut self.unsaved);
+        let (index, store, unsaved) = (self.index, &self.layout.store, &mut self.unsaved);
         let mut failed = None;
         for e in batch.iter() {
             fault_point!("feature_shard.folding");
@@ -192,19 +211,14 @@ impl FeatureShard {
     }
 }
 
-/// What saved state belongs to: other features or another number of shards start from the log.
-pub fn layout(deps: &Deps) -> String {
-    format!("{}/{}", deps.catalog.plan.id(), deps.settings.shards)
-}
-
 /// Saved state of other definitions, or ahead of the log, is dropped whole before any shard reads it: what a
 /// shard does not save again must not be found later.
-fn prepare(deps: &Deps) -> Result<(), StoreError> {
-    let wanted = layout(deps);
-    let same = deps.features.layout()?.as_ref() == Some(&wanted);
+fn prepare(deps: &Deps, layout: &Layout) -> Result<(), StoreError> {
+    let wanted = layout.id();
+    let same = layout.store.layout()?.as_ref() == Some(&wanted);
     let mut newest = 0;
-    for shard in 0..deps.settings.shards {
-        newest = newest.max(deps.features.watermark(shard)?);
+    for shard in 0..layout.shards {
+        newest = newest.max(layout.store.watermark(shard)?);
     }
     let last = deps.events.last_seq();
     if same && newest <= last {
@@ -213,7 +227,7 @@ fn prepare(deps: &Deps) -> Result<(), StoreError> {
     if newest > last {
         tracing::warn!(newest, last, "snapshots are ahead of the event log; rebuilding from the log alone");
     }
-    deps.features.reset(&wanted)
+    layout.store.reset(&wanted)
 }
 
 fn poisoned() -> Refusal {
@@ -287,7 +301,7 @@ impl Handler<SaveSnapshot> for FeatureShard {
             Ok((watermark, states))
         };
         let saved = durable.into_actor(self).then(move |ready, shard, _| {
-            let deps = shard.deps.clone();
+            let layout = shard.layout.clone();
             let (now, how) = (shard.life, shard.deps.settings.blocking);
             async move {
                 let (watermark, states) = ready?;
@@ -295,7 +309,7 @@ impl Handler<SaveSnapshot> for FeatureShard {
                     return Err(poisoned());
                 }
                 let kept = states.clone();
-                let save = move || save(&deps, index, watermark, states);
+                let save = move || save(&layout, index, watermark, states);
                 let blocking = how.run(save).await.map_err(|detail| Refusal::Internal { detail })?;
                 blocking.map(|()| (watermark, kept)).map_err(storage)
             }
@@ -331,11 +345,16 @@ async fn durable_up_to(deps: &Deps, watermark: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn save(deps: &Deps, shard: usize, watermark: u64, states: Vec<(EntityHash, EntityState)>) -> Result<(), StoreError> {
-    if deps.features.layout()? != Some(layout(deps)) {
+fn save(
+    layout: &Layout,
+    shard: usize,
+    watermark: u64,
+    states: Vec<(EntityHash, EntityState)>,
+) -> Result<(), StoreError> {
+    if layout.store.layout()? != Some(layout.id()) {
         return Err(StoreError::Io("the stored state belongs to other features now".into()));
     }
-    deps.features.save(shard, watermark, states)
+    layout.store.save(shard, watermark, states)
 }
 
 impl Handler<KeepHouse> for FeatureShard {
@@ -369,7 +388,7 @@ impl Handler<ShrinkState> for FeatureShard {
     type Result = ();
 
     fn handle(&mut self, m: ShrinkState, ctx: &mut Self::Context) {
-        let configured = self.deps.settings.max_entities.div_ceil(self.deps.settings.shards.max(1));
+        let configured = self.layout.max_entities.div_ceil(self.layout.shards.max(1));
         // A poisoned table is being rebuilt: it will be small.
         let Ok(mut table) = self.table.lock() else { return };
         let most = if m.shrink { (table.entities() * 4 / 5).max(MIN_ENTITIES) } else { configured };

@@ -11,6 +11,7 @@ pub mod deps;
 pub mod event_logger;
 pub mod fault;
 pub mod feature_shard;
+pub mod generation;
 pub mod guard;
 pub mod model_instance;
 pub mod model_pool;

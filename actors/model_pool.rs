@@ -8,6 +8,7 @@ use crate::api::{ModelStatus, Refusal};
 use crate::deps::Deps;
 use crate::event_logger::RETRY;
 use crate::fault_point;
+use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::ModelRuntime;
 use crate::router::{ApplyRoutes, DropIdle, Router};
@@ -18,18 +19,16 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use understudy_domain::model::Signature;
 use understudy_domain::route::RouteTable;
-use understudy_domain::validate::{Reference, Rules};
 
-/// A version ready to serve: runtime, signature, and the rules compiled against its reference profile.
+/// A version ready to serve; what a generation makes of it is in its `Bound`.
 pub struct LoadedModel {
     pub model: Arc<str>,
     pub version: Arc<str>,
     pub runtime: Arc<dyn ModelRuntime>,
     pub signature: Arc<Signature>,
-    pub rules: Rules,
-    pub reference: Reference,
     pub calibrated: bool,
-    pub fallback_score: f64,
+    /// Share of positives in its training set.
+    pub base_rate: f64,
 }
 
 /// A worker's router wants the table, now and whenever it changes.
@@ -68,6 +67,7 @@ pub type Published = Arc<ArcSwap<Vec<ModelStatus>>>;
 
 pub struct ModelPool {
     deps: Arc<Deps>,
+    current: Current,
     vitals: Arc<Vitals>,
     published: Published,
     state: State,
@@ -84,13 +84,13 @@ struct State {
 }
 
 impl ModelPool {
-    pub fn new(deps: Arc<Deps>, vitals: Arc<Vitals>, published: Published) -> Self {
-        ModelPool { deps, vitals, published, state: State::default() }
+    pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, published: Published) -> Self {
+        ModelPool { deps, current, vitals, published, state: State::default() }
     }
 
     /// The newest registered version of each model is its champion.
     fn recover(&mut self) -> Result<(), String> {
-        for name in self.deps.catalog.models.keys() {
+        for name in self.current.load().catalog.models.keys() {
             let versions = self.deps.loader.versions(name)?;
             let name: Arc<str> = Arc::from(name.as_str());
             if let Some(latest) = versions.last() {
@@ -124,7 +124,8 @@ impl ModelPool {
     }
 
     fn publish_status(&self) {
-        let status = self.deps.catalog.models.iter().map(|(name, plan)| {
+        let generation = self.current.load();
+        let status = generation.catalog.models.iter().map(|(name, plan)| {
             let champion = self.state.champions.get(name.as_str()).cloned();
             let loaded = champion.as_ref().and_then(|v| self.state.loaded.get(&(Arc::from(name.as_str()), v.clone())));
             ModelStatus {
@@ -133,7 +134,7 @@ impl ModelPool {
                 loaded: loaded.is_some(),
                 versions: self.state.versions.get(name.as_str()).cloned().unwrap_or_default(),
                 features: plan.spec.features.clone(),
-                feature_set: self.deps.catalog.plan.id().to_owned(),
+                feature_set: generation.catalog.plan.id().to_owned(),
                 provenance: loaded.map(|l| l.runtime.manifest().provenance.clone()),
                 champion,
             }
@@ -153,12 +154,12 @@ impl ModelPool {
         if waiting.len() > 1 {
             return loaded;
         }
-        let deps = self.deps.clone();
+        let (deps, generation) = (self.deps.clone(), self.current.load_full());
         let job = key.clone();
         let blocking = deps.settings.blocking;
         let load = async move {
             blocking
-                .run(move || load(&deps, &job.0, &job.1))
+                .run(move || load(&deps, &generation, &job.0, &job.1))
                 .await
                 .unwrap_or_else(|e| Err(Refusal::Internal { detail: format!("loading: {e}") }))
         };
@@ -179,11 +180,9 @@ impl ModelPool {
     }
 }
 
-fn load(deps: &Deps, model: &Arc<str>, version: &str) -> Result<LoadedModel, Refusal> {
-    let plan = deps
-        .catalog
-        .model(model)
-        .ok_or_else(|| Refusal::NotFound { code: "unknown_model", detail: format!("no model is named `{model}`") })?;
+/// Blocking. A version that the generation cannot serve is not loaded.
+fn load(deps: &Deps, generation: &Generation, model: &Arc<str>, version: &str) -> Result<LoadedModel, Refusal> {
+    generation.model(model)?;
     let known =
         deps.loader.versions(model).map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
     if !known.iter().any(|v| v == version) {
@@ -194,25 +193,17 @@ fn load(deps: &Deps, model: &Arc<str>, version: &str) -> Result<LoadedModel, Ref
     }
     let refused = |detail: String| Refusal::Unavailable { code: "model_not_loadable", detail };
     let runtime = deps.loader.load(model, version).map_err(refused)?;
-    let signature = Arc::new(runtime.manifest().signature.clone());
-    if signature.features != plan.signature.features {
-        return Err(refused(format!(
-            "`{model}` {version} was trained on other features than the project now declares; train it again"
-        )));
-    }
-    let rules = Rules::compile(&signature, &plan.checks, &deps.catalog.rules, model, &plan.spec.profile)
-        .map_err(|problems| refused(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     let manifest = runtime.manifest();
-    Ok(LoadedModel {
+    let loaded = LoadedModel {
         model: model.clone(),
         version: Arc::from(version),
         calibrated: manifest.calibration.is_calibrated(),
-        fallback_score: plan.spec.fallback_score.unwrap_or(manifest.provenance.positive_share),
-        signature,
-        reference: rules.prepare(runtime.profile()),
-        rules,
+        base_rate: manifest.provenance.positive_share,
+        signature: Arc::new(manifest.signature.clone()),
         runtime,
-    })
+    };
+    generation.bind(&loaded)?;
+    Ok(loaded)
 }
 
 impl Actor for ModelPool {

@@ -10,6 +10,7 @@ use crate::fault_point;
 use crate::guard::Vitals;
 use actix::prelude::*;
 use std::sync::Arc;
+use understudy_domain::catalog::ModelPlan;
 use understudy_domain::join::Joined;
 use understudy_domain::monitor::{Monitor as Windows, MonitorReport};
 use understudy_domain::prediction::PredictionRecord;
@@ -49,23 +50,22 @@ pub struct GetReport {
 }
 
 pub struct Monitor {
-    model: String,
+    plan: Arc<ModelPlan>,
     deps: Arc<Deps>,
     vitals: Arc<Vitals>,
     windows: Windows,
 }
 
 impl Monitor {
-    pub fn new(model: &str, deps: Arc<Deps>, vitals: Arc<Vitals>) -> Self {
-        let windows = fresh(model, &deps);
-        Monitor { model: model.to_owned(), deps, vitals, windows }
+    pub fn new(plan: Arc<ModelPlan>, deps: Arc<Deps>, vitals: Arc<Vitals>) -> Self {
+        let windows = fresh(&plan);
+        Monitor { plan, deps, vitals, windows }
     }
 }
 
-fn fresh(model: &str, deps: &Deps) -> Windows {
-    let plan = deps.catalog.model(model).expect("monitors are made from the catalog");
+fn fresh(plan: &ModelPlan) -> Windows {
     let names = plan.signature.features.iter().map(|f| f.name.clone()).collect();
-    Windows::new(model, plan.spec.monitor.clone(), names, plan.spec.outcome.as_ref().map(|o| o.matures_after))
+    Windows::new(&plan.spec.name, plan.spec.monitor.clone(), names, plan.spec.outcome.as_ref().map(|o| o.matures_after))
 }
 
 impl Actor for Monitor {
@@ -78,7 +78,7 @@ impl Actor for Monitor {
 
 impl Supervised for Monitor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.windows = fresh(&self.model, &self.deps);
+        self.windows = fresh(&self.plan);
     }
 }
 
@@ -117,7 +117,7 @@ impl Handler<PredictionExpired> for Monitor {
 impl Handler<ResetWindows> for Monitor {
     type Result = ();
     fn handle(&mut self, _: ResetWindows, _: &mut Self::Context) {
-        self.windows = fresh(&self.model, &self.deps);
+        self.windows = fresh(&self.plan);
     }
 }
 

@@ -12,18 +12,20 @@ use crate::api::Refusal;
 use crate::deps::Deps;
 use crate::event_logger::RETRY;
 use crate::fault_point;
+use crate::generation::Current;
 use crate::guard::Vitals;
 use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionServed};
 use crate::ports::{Commit, StoreError};
 use actix::prelude::*;
 use outcomes::Post;
 pub use outcomes::{PostOutcomes, status_name};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use understudy_domain::catalog::Catalog;
 use understudy_domain::join::{Joined, Joiner, PredictionRef};
 use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus, PredictionId, PredictionRecord};
 use understudy_domain::time::{Span, Timestamp};
@@ -55,8 +57,8 @@ struct WriteGroup;
 
 pub struct PredictionLogger {
     deps: Arc<Deps>,
+    current: Current,
     vitals: Arc<Vitals>,
-    monitors: BTreeMap<String, Addr<Monitor>>,
     /// Records sent to this actor and not yet taken by the log; the cells add, this actor subtracts.
     queued: Arc<AtomicU64>,
     /// Groups on their way to the log, oldest first.
@@ -84,13 +86,9 @@ struct State {
 }
 
 impl State {
-    fn new(deps: &Deps) -> State {
-        let specs = deps
-            .catalog
-            .models
-            .iter()
-            .filter_map(|(name, m)| m.spec.outcome.clone().map(|o| (name.clone(), o)))
-            .collect();
+    fn new(deps: &Deps, catalog: &Catalog) -> State {
+        let specs =
+            catalog.models.iter().filter_map(|(name, m)| m.spec.outcome.clone().map(|o| (name.clone(), o))).collect();
         State {
             joiner: Joiner::new(specs, deps.settings.max_pending),
             served: HashSet::new(),
@@ -113,17 +111,12 @@ fn reference(record: &PredictionRecord) -> PredictionRef {
 }
 
 impl PredictionLogger {
-    pub fn new(
-        deps: Arc<Deps>,
-        vitals: Arc<Vitals>,
-        monitors: BTreeMap<String, Addr<Monitor>>,
-        queued: Arc<AtomicU64>,
-    ) -> Self {
-        let state = State::new(&deps);
+    pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, queued: Arc<AtomicU64>) -> Self {
+        let state = State::new(&deps, &current.load().catalog);
         PredictionLogger {
             deps,
+            current,
             vitals,
-            monitors,
             queued,
             commits: VecDeque::new(),
             posts: VecDeque::new(),
@@ -193,9 +186,9 @@ impl PredictionLogger {
 
     fn read_logs(&mut self) -> Result<(), StoreError> {
         let group = std::mem::take(&mut self.state.group);
-        self.state = State { group, ..State::new(&self.deps) };
-        for monitor in self.monitors.values() {
-            monitor.do_send(crate::monitor::ResetWindows);
+        self.state = State { group, ..State::new(&self.deps, &self.current.load().catalog) };
+        for served in self.current.load().models() {
+            served.monitor.do_send(crate::monitor::ResetWindows);
         }
         let mut records = Vec::new();
         self.deps.predictions.scan(None, PredictionId(0), &mut |r| {
@@ -234,8 +227,8 @@ impl PredictionLogger {
         M::Result: Send,
         Monitor: Handler<M>,
     {
-        if let Some(monitor) = self.monitors.get(model) {
-            monitor.do_send(message);
+        if let Some(served) = self.current.load().served(model) {
+            served.monitor.do_send(message);
         }
     }
 

@@ -5,7 +5,8 @@ use crate::api::{ActorHealth, JobStatus, ModelStatus, Refusal};
 use crate::cell::StoredAnswer;
 use crate::deps::Deps;
 use crate::event_logger::EventLogger;
-use crate::feature_shard::{FeatureShard, SaveSnapshot, SharedTable, ShrinkState, empty_table};
+use crate::feature_shard::{FeatureShard, Layout, SaveSnapshot, SharedTable, ShrinkState};
+use crate::generation::{Current, Declared, FeatureSet, Generation};
 use crate::guard::{Escalation, Vitals};
 use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
@@ -29,12 +30,9 @@ pub struct System {
     pub deps: Arc<Deps>,
     /// What may enter, over all cells.
     pub admission: Arc<Admission>,
-    pub(crate) shards: Vec<Addr<FeatureShard>>,
-    /// The shards' tables: each written by its shard alone, read by every cell.
-    pub(crate) tables: Vec<SharedTable>,
+    pub(crate) current: Current,
     pub(crate) events: Addr<EventLogger>,
     pub(crate) logger: Addr<PredictionLogger>,
-    pub(crate) monitors: BTreeMap<String, Addr<Monitor>>,
     pub(crate) pool: Addr<ModelPool>,
     pub(crate) trainer: Addr<Trainer>,
     pub(crate) jobs: Jobs,
@@ -60,14 +58,14 @@ fn no_answers(deps: &Deps) -> Recent<StoredAnswer> {
 
 impl System {
     /// Starts every actor on threads of its own; must be called inside an actix system.
-    pub fn start(deps: Arc<Deps>) -> Arc<System> {
+    pub fn start(deps: Arc<Deps>, declared: Declared) -> Arc<System> {
         let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
         let threads =
             Threads { features: arbiters[0].handle(), logging: arbiters[1].handle(), control: arbiters[2].handle() };
-        Self::start_on(deps, &threads, arbiters)
+        Self::start_on(deps, declared, &threads, arbiters)
     }
 
-    pub fn start_on(deps: Arc<Deps>, threads: &Threads, arbiters: Vec<Arbiter>) -> Arc<System> {
+    pub fn start_on(deps: Arc<Deps>, declared: Declared, threads: &Threads, arbiters: Vec<Arbiter>) -> Arc<System> {
         let mut all = Vec::new();
         let escalation = Escalation::default();
         let mut vitals = |name: String| {
@@ -75,53 +73,59 @@ impl System {
             all.push(v.clone());
             v
         };
-        let monitors: BTreeMap<String, Addr<Monitor>> = deps
+        let monitors: BTreeMap<String, Addr<Monitor>> = declared
             .catalog
             .models
-            .keys()
-            .map(|model| {
+            .iter()
+            .map(|(model, plan)| {
                 let vitals = vitals(format!("monitor/{model}"));
-                let monitor = Monitor::new(model, deps.clone(), vitals.clone());
+                let monitor = Monitor::new(plan.clone(), deps.clone(), vitals.clone());
                 (model.clone(), supervise::start_on(&threads.logging, monitor, vitals))
             })
             .collect();
         let queued = Arc::new(AtomicU64::new(0));
-        let health = vitals("prediction_logger".into());
-        let logger = PredictionLogger::new(deps.clone(), health.clone(), monitors.clone(), queued.clone());
-        let logger = supervise::start_on(&threads.logging, logger, health);
+        let layout = Layout {
+            plan: declared.catalog.plan.clone(),
+            shards: declared.settings.shards,
+            max_entities: declared.settings.max_entities,
+            store: deps.features.clone(),
+        };
         let tables: Vec<SharedTable> =
-            (0..deps.settings.shards).map(|i| Arc::new(Mutex::new(empty_table(i, &deps)))).collect();
+            (0..layout.shards).map(|i| Arc::new(Mutex::new(layout.empty_table(i)))).collect();
         let shards: Vec<Addr<FeatureShard>> = tables
             .iter()
             .enumerate()
             .map(|(i, table)| {
                 let vitals = vitals(format!("feature_shard/{i}"));
-                let shard = FeatureShard::new(i, deps.clone(), vitals.clone(), table.clone());
+                let shard = FeatureShard::new(i, layout.clone(), deps.clone(), vitals.clone(), table.clone());
                 supervise::start_on(&threads.features, shard, vitals)
             })
             .collect();
+        let models_of: Vec<Arc<str>> = declared.catalog.models.keys().map(|m| Arc::from(m.as_str())).collect();
+        let admission = Admission::new(declared.settings.admission, models_of);
+        let features = Arc::new(FeatureSet { layout, shards, tables });
+        let current: Current = Arc::new(ArcSwap::from_pointee(Generation::new(declared, features, &monitors)));
+        let health = vitals("prediction_logger".into());
+        let logger = PredictionLogger::new(deps.clone(), current.clone(), health.clone(), queued.clone());
+        let logger = supervise::start_on(&threads.logging, logger, health);
         let health = vitals("event_logger".into());
-        let events = EventLogger::new(deps.clone(), health.clone(), shards.clone(), logger.clone());
+        let events = EventLogger::new(deps.clone(), current.clone(), health.clone(), logger.clone());
         let events = supervise::start_on(&threads.features, events, health);
         let models: Published = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let health = vitals("model_pool".into());
-        let pool = ModelPool::new(deps.clone(), health.clone(), models.clone());
+        let pool = ModelPool::new(deps.clone(), current.clone(), health.clone(), models.clone());
         let pool = supervise::start_on(&threads.control, pool, health);
         let jobs = Jobs::default();
         let health = vitals("trainer".into());
-        let trainer = Trainer::new(deps.clone(), health.clone(), pool.clone(), jobs.clone());
+        let trainer = Trainer::new(deps.clone(), current.clone(), health.clone(), pool.clone(), jobs.clone());
         let trainer = supervise::start_on(&threads.control, trainer, health);
         let answers = Mutex::new(no_answers(&deps));
-        let models_of = deps.catalog.models.keys().map(|m| Arc::from(m.as_str()));
-        let admission = Admission::new(deps.settings.admission, models_of);
         Arc::new(System {
             admission,
             deps,
-            shards,
-            tables,
+            current,
             events,
             logger,
-            monitors,
             pool,
             trainer,
             jobs,
@@ -158,6 +162,11 @@ impl System {
         self.escalation.raised().await
     }
 
+    /// The configuration in force.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
     pub fn jobs(&self) -> Vec<JobStatus> {
         self.jobs.list()
     }
@@ -167,12 +176,18 @@ impl System {
     }
 
     pub fn feature_stats(&self) -> Vec<TableStats> {
-        self.tables.iter().map(|t| t.lock().unwrap_or_else(PoisonError::into_inner).stats()).collect()
+        self.current
+            .load()
+            .features
+            .tables
+            .iter()
+            .map(|t| t.lock().unwrap_or_else(PoisonError::into_inner).stats())
+            .collect()
     }
 
     /// Memory is short: fewer entities and no idle models in memory; or no longer, and as many as configured.
     pub fn shrink(&self, shrink: bool) {
-        for shard in &self.shards {
+        for shard in &self.current.load_full().features.shards {
             shard.do_send(ShrinkState { shrink });
         }
         if shrink {
@@ -189,7 +204,7 @@ impl System {
     pub async fn stop(&self) -> Result<(), Refusal> {
         let gone = |e: MailboxError| Refusal::Internal { detail: e.to_string() };
         let mut result = self.logger.send(FlushLog).await.map_err(gone)?;
-        for shard in &self.shards {
+        for shard in &self.current.load_full().features.shards {
             let saved = shard.send(SaveSnapshot).await.map_err(gone)?;
             result = result.and(saved.map(|_| ()));
         }

@@ -7,6 +7,7 @@
 use crate::api::{JobState, JobStatus, Refusal};
 use crate::deps::Deps;
 use crate::fault_point;
+use crate::generation::Current;
 use crate::guard::Vitals;
 use crate::model_pool::{ActivateVersion, ModelPool};
 use crate::ports::{TrainingJob, TrainingRow};
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use understudy_domain::backfill::Backfill;
+use understudy_domain::catalog::Catalog;
 use understudy_domain::time::Timestamp;
 
 /// Jobs remembered.
@@ -68,6 +70,7 @@ impl Jobs {
 
 pub struct Trainer {
     deps: Arc<Deps>,
+    current: Current,
     vitals: Arc<Vitals>,
     pool: Addr<ModelPool>,
     jobs: Jobs,
@@ -76,15 +79,12 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    pub fn new(deps: Arc<Deps>, vitals: Arc<Vitals>, pool: Addr<ModelPool>, jobs: Jobs) -> Self {
-        Trainer { deps, vitals, pool, jobs, queue: VecDeque::new(), running: None }
+    pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, pool: Addr<ModelPool>, jobs: Jobs) -> Self {
+        Trainer { deps, current, vitals, pool, jobs, queue: VecDeque::new(), running: None }
     }
 
     fn enqueue(&mut self, model: &str, ctx: &mut Context<Self>) -> Result<JobStatus, Refusal> {
-        let plan = self.deps.catalog.model(model).ok_or_else(|| Refusal::NotFound {
-            code: "unknown_model",
-            detail: format!("no model is named `{model}`"),
-        })?;
+        let plan = self.current.load().model(model)?.plan.clone();
         let missing = |what: &str| Refusal::Invalid {
             code: "not_trainable",
             detail: format!("model `{model}` has no [{what}] table; the built-in trainer needs it"),
@@ -107,12 +107,14 @@ impl Trainer {
     fn run(&mut self, id: u64, model: String, until: Timestamp, ctx: &mut Context<Self>) {
         self.running = Some(id);
         let (deps, jobs, pool) = (self.deps.clone(), self.jobs.clone(), self.pool.clone());
+        // A job keeps the definitions it began with.
+        let catalog = self.current.load().catalog.clone();
         let progress = self.jobs.clone();
         let work = async move {
             let name = model.clone();
             let trained = deps.settings.blocking.run({
                 let deps = deps.clone();
-                move || train(&deps, &progress, id, &name, until)
+                move || train(&deps, &catalog, &progress, id, &name, until)
             });
             let version = trained.await.map_err(|e| format!("the trainer panicked: {e}"))??;
             let activate = ActivateVersion { model: Arc::from(model.as_str()), version: version.clone() };
@@ -140,18 +142,24 @@ impl Trainer {
 }
 
 /// Backfill over the event log through the serving code, then the trainer; blocking.
-fn train(deps: &Deps, jobs: &Jobs, id: u64, model: &str, until: Timestamp) -> Result<String, String> {
+fn train(
+    deps: &Deps,
+    catalog: &Catalog,
+    jobs: &Jobs,
+    id: u64,
+    model: &str,
+    until: Timestamp,
+) -> Result<String, String> {
     fault_point!("trainer.train");
-    let plan = deps.catalog.model(model).ok_or("the model left the project")?;
+    let plan = catalog.model(model).ok_or("the model left the project")?;
     let spec = plan.spec.train.clone().ok_or("no [train] table")?;
     let outcome = plan.spec.outcome.clone().ok_or("no [outcome] table")?;
     let request = plan.spec.request.as_ref().ok_or("no [request] table")?;
     jobs.update(id, |j| j.state = JobState::Backfilling);
     let last = deps.events.last_seq().max(1);
-    let vector = deps.catalog.plan.vector(&plan.spec.features).map_err(|_| "the features changed")?;
-    let mut backfill =
-        Backfill::new(deps.catalog.plan.clone(), vector, &request.event, Some(&outcome), spec.from, until)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let vector = catalog.plan.vector(&plan.spec.features).map_err(|_| "the features changed")?;
+    let mut backfill = Backfill::new(catalog.plan.clone(), vector, &request.event, Some(&outcome), spec.from, until)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     deps.events
         .scan(1, &mut |e| {
             if e.seq % 4096 == 0 {
@@ -178,7 +186,7 @@ fn train(deps: &Deps, jobs: &Jobs, id: u64, model: &str, until: Timestamp) -> Re
         model: model.to_owned(),
         spec,
         signature: (*plan.signature).clone(),
-        feature_set: deps.catalog.plan.id().to_owned(),
+        feature_set: catalog.plan.id().to_owned(),
         threshold: plan.spec.threshold,
         created: until,
         rows,

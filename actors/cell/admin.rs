@@ -26,7 +26,8 @@ impl Cell {
         ids: &EntityIds,
         time: Option<Timestamp>,
     ) -> Result<FeatureExplanation, Refusal> {
-        let plan = &self.deps().catalog.plan;
+        let generation = self.generation();
+        let plan = &generation.catalog.plan;
         let meta = plan.feature(feature).ok_or_else(|| Refusal::NotFound {
             code: "unknown_feature",
             detail: format!("no feature is named `{feature}`; `understudy feature list` shows them all"),
@@ -46,10 +47,11 @@ impl Cell {
                 keys.join(", ")
             ),
         })?;
-        let shard = hash.shard(self.system.tables.len());
-        self.system.shards[shard].send(LoadEntity { entity: hash }).await.map_err(mailbox)??;
+        let set = &generation.features;
+        let shard = hash.shard(set.tables.len());
+        set.shards[shard].send(LoadEntity { entity: hash }).await.map_err(mailbox)??;
         let as_of = time.unwrap_or_else(|| self.deps().clock.now());
-        let table = self.system.tables[shard].lock().map_err(|_| Refusal::Unavailable {
+        let table = set.tables[shard].lock().map_err(|_| Refusal::Unavailable {
             code: "features_rebuilding",
             detail: "feature state is being rebuilt; try again".into(),
         })?;
@@ -78,12 +80,12 @@ impl Cell {
         from: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<MonitorReport, Refusal> {
-        self.name(model)?;
-        self.system.monitors[model].send(GetReport { from, until }).await.map_err(mailbox)?
+        let monitor = self.generation().model(model)?.monitor.clone();
+        monitor.send(GetReport { from, until }).await.map_err(mailbox)?
     }
 
     pub async fn train(&self, model: &str) -> Result<JobStatus, Refusal> {
-        self.name(model)?;
+        self.generation().model(model)?;
         self.system.trainer.send(StartTraining { model: model.to_owned() }).await.map_err(mailbox)?
     }
 
@@ -96,7 +98,7 @@ impl Cell {
     }
 
     async fn loaded(&self, model: &str, version: Option<&str>) -> Result<Arc<LoadedModel>, Refusal> {
-        let name = self.name(model)?;
+        let name = self.generation().model(model)?.name.clone();
         let champion = || self.models().into_iter().find(|m| m.model == model).and_then(|m| m.champion);
         let version = version.map(str::to_owned).or_else(champion).ok_or_else(|| Refusal::NoVersion {
             detail: format!("model `{model}` has no version yet: `understudy train {model}` makes one"),
@@ -153,7 +155,7 @@ impl Cell {
     ) -> Result<Vec<PredictionRecord>, Refusal> {
         // Else a misspelt name would read the whole log to find nothing.
         if let Some(model) = &model {
-            self.name(model)?;
+            self.generation().model(model)?;
         }
         let system = self.system.clone();
         self.read(move || {
@@ -171,24 +173,33 @@ impl Cell {
     /// Per rule: what the given rules would have done to the newest `limit` logged predictions, beside today's.
     pub async fn try_rules(&self, model: &str, rules: RuleFile, limit: usize) -> Result<serde_json::Value, Refusal> {
         let loaded = self.loaded(model, None).await?;
-        let plan = self.deps().catalog.model(model).cloned().expect("loaded models are in the catalog");
-        let changed =
-            validate::Rules::compile(&loaded.signature, &plan.checks, &rules.rules, model, &plan.spec.profile)
-                .map_err(|problems| Refusal::Invalid {
-                    code: "invalid_rules",
-                    detail: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-                })?;
+        let generation = self.generation();
+        let plan = &generation.model(model)?.plan;
+        let bound = generation.bind(&loaded)?;
+        let plans = &generation.catalog.plan;
+        let checks: Vec<_> = bound
+            .vector
+            .names()
+            .iter()
+            .map(|n| plans.feature(n).map(|f| f.checks.clone()).unwrap_or_default())
+            .collect();
+        let changed = validate::Rules::compile(&loaded.signature, &checks, &rules.rules, model, &plan.spec.profile)
+            .map_err(|problems| Refusal::Invalid {
+                code: "invalid_rules",
+                detail: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+            })?;
         let records = self.predictions(Some(model.to_owned()), None, limit).await?;
         let rows = records.iter().map(|r| (r.id, r.vector.as_slice()));
         let reference = changed.prepare(loaded.runtime.profile());
-        let (old, new) = ((&loaded.rules, Some(&loaded.reference)), (&changed, Some(&reference)));
+        let (old, new) = ((&bound.rules, Some(&bound.reference)), (&changed, Some(&reference)));
         serde_json::to_value(validate::try_rules(old, new, rows))
             .map_err(|e| Refusal::Internal { detail: e.to_string() })
     }
 
     /// Definitions of all features.
     pub fn features(&self) -> serde_json::Value {
-        let plan = &self.deps().catalog.plan;
+        let generation = self.generation();
+        let plan = &generation.catalog.plan;
         let source = |s: FeatureSource| match s {
             FeatureSource::View => "view",
             FeatureSource::Context => "context",
@@ -214,11 +225,12 @@ impl Cell {
 
     /// Clock, actors, features, logs: for `/v1/system` and `doctor`.
     pub fn describe(&self) -> serde_json::Value {
-        let deps = self.deps();
+        let (deps, generation) = (self.deps(), self.generation());
         let stats = self.system.feature_stats();
         json!({
             "clock": {"source": if deps.clock.is_stream() { "stream" } else { "wall" }, "now": deps.clock.now()},
             "ready": self.ready(),
+            "generation": generation.number,
             "actors": self.health(),
             "admission": {
                 "in_flight": self.system.admission.depth().0,
@@ -227,7 +239,7 @@ impl Cell {
                 "classes": self.system.admission.loads(),
             },
             "features": {
-                "feature_set": deps.catalog.plan.id(),
+                "feature_set": generation.catalog.plan.id(),
                 "shards": stats.len(),
                 "entities": stats.iter().map(|s| s.entities).sum::<usize>(),
                 "points": stats.iter().map(|s| s.points).sum::<usize>(),
@@ -238,7 +250,7 @@ impl Cell {
             },
             "event_log": {"last_seq": deps.events.last_seq()},
             "prediction_log": {
-                "mode": if deps.settings.log_sync { "sync" } else { "async" },
+                "mode": if generation.settings.log_sync { "sync" } else { "async" },
                 "queued": self.system.log_queue(),
                 "dropped": deps.counters.log_dropped.load(std::sync::atomic::Ordering::Relaxed),
             },

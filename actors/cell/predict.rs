@@ -3,6 +3,7 @@
 use super::{Cell, StoredAnswer, mailbox};
 use crate::api::{Answer, PredictCommand, Refusal};
 use crate::feature_shard::LoadEntity;
+use crate::generation::{FeatureSet, Generation, Served};
 use crate::model_instance::{ModelInstance, Predict};
 use crate::model_pool::LoadedModel;
 use crate::monitor::PredictionRefused;
@@ -12,7 +13,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use understudy_domain::catalog::ModelPlan;
-use understudy_domain::features::{Lookup, Vector};
+use understudy_domain::features::{Lookup, Vector, VectorPlan};
 use understudy_domain::fixed_hash;
 use understudy_domain::prediction::{PredictionId, PredictionRecord, Timing, Verdict};
 use understudy_domain::time::Timestamp;
@@ -61,11 +62,16 @@ impl Laps {
 
 impl Cell {
     /// One prediction within `deadline`. The request was admitted by the [`Gate`](crate::admission::Gate).
-    pub async fn predict(&self, command: PredictCommand, deadline: Duration) -> Result<Answer, Refusal> {
-        let name = self.name(&command.model)?;
-        let plan = self.deps().catalog.model(&name).cloned().expect("names are the catalog's");
+    pub async fn predict(
+        &self,
+        generation: &Generation,
+        command: PredictCommand,
+        deadline: Duration,
+    ) -> Result<Answer, Refusal> {
+        let served = generation.model(&command.model)?;
+        let name = &served.name;
         let time = self.request_time(command.time)?;
-        let repeat = command.request_id.as_deref().map(|id| (repeat_key(&name, id), fingerprint(&command)));
+        let repeat = command.request_id.as_deref().map(|id| (repeat_key(name, id), fingerprint(&command)));
         if let Some((key, asked)) = repeat
             && let Some(stored) = self.claim(key, asked, time)?
         {
@@ -73,7 +79,7 @@ impl Cell {
         }
         // A caller that is gone drops this future anywhere: the id must not stay in flight.
         let claim = repeat.map(|(key, asked)| Claim { cell: self, key, asked, time, answer: None });
-        let result = match tokio::time::timeout(deadline, self.answer(&name, &plan, command, time)).await {
+        let result = match tokio::time::timeout(deadline, self.answer(generation, served, command, time)).await {
             Ok(result) => result,
             Err(_) => Err(Refusal::Deadline),
         };
@@ -82,10 +88,8 @@ impl Cell {
         }
         if let Err(refusal) = &result {
             let code = refusal_code(refusal);
-            self.deps().counters.refusals.add(&[&name, code], 1);
-            if let Some(monitor) = self.system.monitors.get(&*name) {
-                monitor.do_send(PredictionRefused { time, code });
-            }
+            self.deps().counters.refusals.add(&[name, code], 1);
+            served.monitor.do_send(PredictionRefused { time, code });
         }
         result
     }
@@ -127,23 +131,25 @@ impl Cell {
 
     async fn answer(
         &self,
-        name: &Arc<str>,
-        plan: &ModelPlan,
+        generation: &Generation,
+        served: &Served,
         command: PredictCommand,
         time: Timestamp,
     ) -> Result<Answer, Refusal> {
+        let (name, plan) = (&served.name, &*served.plan);
         let mut laps = Laps(Instant::now());
         let mut timing = Timing { parse_us: command.parse_us, ..Timing::default() };
         let route = self.route(name, plan, &command).await?;
+        let bound = generation.bind(&route.model)?;
         timing.route_us = laps.lap();
 
         let mut vector = match &command.given {
-            Some(values) => given(plan, values)?,
-            None => self.vector(plan, &command, time).await?,
+            Some(values) => given(&bound.vector, values)?,
+            None => self.vector(generation, &bound.vector, &command, time).await?,
         };
         timing.features_us = laps.lap();
 
-        let validation = route.model.rules.check(&mut vector.values, Some(&route.model.reference));
+        let validation = bound.rules.check(&mut vector.values, Some(&bound.reference));
         timing.validate_us = laps.lap();
         for finding in &validation.findings {
             self.deps().counters.findings.add(&[name, &finding.rule], 1);
@@ -151,7 +157,7 @@ impl Cell {
 
         let (values, score) = match validation.verdict {
             Verdict::Rejected => return Err(Refusal::Rejected { findings: validation.findings }),
-            Verdict::Fallback => (vector.values, route.model.fallback_score),
+            Verdict::Fallback => (vector.values, bound.fallback_score),
             Verdict::Valid | Verdict::Flagged | Verdict::Defaulted => {
                 let mut scored =
                     route.instance.send(Predict { rows: vec![vector.values] }).await.map_err(mailbox)??;
@@ -168,13 +174,13 @@ impl Cell {
             Some(request) => PredictionId::of_request(time, name, request),
             None => PredictionId::new(time, (self.deps().settings.entropy)()),
         };
-        let stale = vector.stale.iter().filter_map(|slot| plan.spec.features.get(*slot).cloned()).collect();
+        let stale = vector.stale.iter().filter_map(|slot| bound.vector.names().get(*slot).cloned()).collect();
         vector.ages.truncate(values.len());
         let record = Arc::new(PredictionRecord {
             id,
             model: name.to_string(),
             version: route.version.to_string(),
-            feature_set: self.deps().catalog.plan.id().to_owned(),
+            feature_set: generation.catalog.plan.id().to_owned(),
             epoch: route.epoch,
             request_id: command.request_id,
             time,
@@ -190,8 +196,9 @@ impl Cell {
             timing,
         });
         self.deps().counters.predictions.add(&[name, &route.version, verdict_name(record.verdict)], 1);
-        let logged = self.log_record(record.clone()).await?;
+        let logged = self.log_record(generation, record.clone()).await?;
         Ok(Answer {
+            generation: generation.number,
             record,
             signature: signature.clone(),
             calibrated: route.model.calibrated,
@@ -201,12 +208,12 @@ impl Cell {
         })
     }
 
-    async fn log_record(&self, record: Arc<PredictionRecord>) -> Result<bool, Refusal> {
-        if !self.deps().settings.log_sync {
-            return Ok(self.log(record, None));
+    async fn log_record(&self, generation: &Generation, record: Arc<PredictionRecord>) -> Result<bool, Refusal> {
+        if !generation.settings.log_sync {
+            return Ok(self.log(generation, record, None));
         }
         let (done, durable) = oneshot::channel();
-        if !self.log(record, Some(done)) {
+        if !self.log(generation, record, Some(done)) {
             return Err(Refusal::Overloaded { retry_after_ms: 1000 });
         }
         durable
@@ -235,11 +242,13 @@ impl Cell {
     /// The features as of `time`: entity features from the shards, then context and expressions.
     pub(super) async fn vector(
         &self,
-        plan: &ModelPlan,
+        generation: &Generation,
+        plan: &VectorPlan,
         command: &PredictCommand,
         time: Timestamp,
     ) -> Result<Vector, Refusal> {
-        let features = &self.deps().catalog.plan;
+        let features = &generation.catalog.plan;
+        let FeatureSet { tables, shards, .. } = &*generation.features;
         if let Some(field) = features.unknown_context(&command.context).first() {
             return Err(Refusal::Invalid {
                 code: "unknown_context_field",
@@ -247,22 +256,22 @@ impl Cell {
             });
         }
         let hashes = features.entity_hashes(&command.entities);
-        let mut vector = plan.vector.blank();
-        for group in plan.vector.groups() {
+        let mut vector = plan.blank();
+        for group in plan.groups() {
             let Some(entity) = hashes[group.entity] else { continue };
-            let shard = entity.shard(self.system.tables.len());
-            let table = &self.system.tables[shard];
+            let shard = entity.shard(tables.len());
+            let table = &tables[shard];
             let read = |vector: &mut Vector| {
                 table.lock().map(|mut t| t.read(entity, group, time, vector)).map_err(|_| rebuilding())
             };
             if read(&mut vector)? == Lookup::Cold {
-                let found = self.system.shards[shard].send(LoadEntity { entity }).await.map_err(mailbox)??;
+                let found = shards[shard].send(LoadEntity { entity }).await.map_err(mailbox)??;
                 if !found || read(&mut vector)? == Lookup::Cold {
                     table.lock().map_err(|_| rebuilding())?.absent(group, &mut vector);
                 }
             }
         }
-        plan.vector.finish(&command.context, &command.entities, &mut vector);
+        plan.finish(&command.context, &command.entities, &mut vector);
         Ok(vector)
     }
 }
@@ -272,11 +281,11 @@ fn rebuilding() -> Refusal {
 }
 
 /// A complete vector that came with the request.
-fn given(plan: &ModelPlan, values: &[Value]) -> Result<Vector, Refusal> {
-    if values.len() != plan.signature.features.len() {
+fn given(plan: &VectorPlan, values: &[Value]) -> Result<Vector, Refusal> {
+    if values.len() != plan.len() {
         return Err(Refusal::Invalid {
             code: "wrong_vector_length",
-            detail: format!("the model takes {} features, {} were given", plan.signature.features.len(), values.len()),
+            detail: format!("the model takes {} features, {} were given", plan.len(), values.len()),
         });
     }
     Ok(Vector { values: values.to_vec(), ages: vec![None; values.len()], stale: Vec::new() })

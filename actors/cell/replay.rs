@@ -4,6 +4,7 @@ use super::predict::refusal_code;
 use super::{Cell, mailbox};
 use crate::api::{PredictCommand, Refusal, ReplayedLine, ReplayedPrediction};
 use crate::event_logger::{AbandonHeld, CommitHeld, IngestEvents, KnownEvents};
+use crate::generation::Generation;
 use crate::prediction_logger::FlushLog;
 use crate::system::System;
 use std::sync::Arc;
@@ -51,9 +52,10 @@ impl Cell {
         let mut waiting = Vec::new();
         for (event, known) in lines.into_iter().zip(known) {
             let mut predictions = Vec::new();
-            if !self.deps().catalog.requested_by(&event.kind).is_empty() {
+            // Each line takes the generation anew: what it folds into must be what the next line reads.
+            if !self.generation().catalog.requested_by(&event.kind).is_empty() {
                 self.fold(&mut waiting, &mut done).await?;
-                predictions = self.predict_line(&event, known).await;
+                predictions = self.predict_line(&self.generation(), &event, known).await;
             }
             waiting.push((event, predictions));
         }
@@ -91,9 +93,9 @@ impl Cell {
     }
 
     /// Asks every model whose request this line is. An event that is known was answered, durably, before it was logged.
-    async fn predict_line(&self, event: &Event, known: bool) -> Vec<ReplayedPrediction> {
+    async fn predict_line(&self, generation: &Generation, event: &Event, known: bool) -> Vec<ReplayedPrediction> {
         let mut predictions = Vec::new();
-        for model in self.deps().catalog.requested_by(&event.kind) {
+        for model in generation.catalog.requested_by(&event.kind) {
             let name = &model.spec.name;
             if known {
                 let id = PredictionId::of_request(event.time, name, &event.id);
@@ -107,7 +109,7 @@ impl Cell {
             }
             // An event may carry more than the request would: what no context feature reads is left out.
             let mut context = event.properties.clone();
-            for field in self.deps().catalog.plan.unknown_context(&event.properties) {
+            for field in generation.catalog.plan.unknown_context(&event.properties) {
                 context.remove(field);
             }
             let command = PredictCommand {
@@ -118,7 +120,7 @@ impl Cell {
                 context,
                 ..PredictCommand::default()
             };
-            predictions.push(match self.predict(command, REPLAY_DEADLINE).await {
+            predictions.push(match self.predict(generation, command, REPLAY_DEADLINE).await {
                 Ok(answer) => ReplayedPrediction {
                     model: name.clone(),
                     id: Some(answer.record.id.to_string()),

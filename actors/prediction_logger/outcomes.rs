@@ -49,10 +49,11 @@ impl PredictionLogger {
     }
 
     fn post(&mut self, outcomes: Vec<OutcomeRecord>, derived: bool) -> (Vec<OutcomeResult>, Option<Commit>) {
+        let generation = self.current.load_full();
         let mut changed = Vec::new();
         let mut results = Vec::new();
         for outcome in outcomes {
-            let Some(model) = self.deps.catalog.model(&outcome.model) else {
+            let Some(model) = generation.catalog.model(&outcome.model) else {
                 results.push(Err(Refusal::NotFound {
                     code: "unknown_model",
                     detail: format!("no model is named `{}`", outcome.model),

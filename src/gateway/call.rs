@@ -8,9 +8,11 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode};
 use serde::Serialize;
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use understudy_actors::api::Refusal;
 use understudy_actors::cell::Cell;
+use understudy_actors::generation::Generation;
 use understudy_domain::time::Timestamp;
 
 /// Most headers of a request, and bytes of its target and headers together.
@@ -24,6 +26,8 @@ pub struct Call {
     pub body: Bytes,
     pub request_id: String,
     pub started: Instant,
+    /// The configuration that answers this request, whatever changes meanwhile.
+    pub generation: Option<Arc<Generation>>,
 }
 
 /// The caller's `X-Request-Id` if it is a plain word, else a new one.
@@ -56,6 +60,10 @@ pub async fn read_body(http: &HttpRequest, payload: web::Payload, limits: Gatewa
 }
 
 impl Call {
+    pub fn generation(&self) -> Result<&Generation, Fault> {
+        self.generation.as_deref().ok_or_else(|| Fault::internal("no cell on this worker"))
+    }
+
     /// This worker's cell.
     pub fn cell(&self) -> Result<&Cell, Fault> {
         let cell = self.http.app_data::<web::Data<Cell>>().ok_or_else(|| Fault::internal("no cell on this worker"))?;
@@ -63,7 +71,7 @@ impl Call {
     }
 
     pub fn limits(&self) -> GatewayLimits {
-        limits(&self.http)
+        limits(&self.http, self.generation.as_deref())
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -153,8 +161,17 @@ pub fn check_head(http: &HttpRequest) -> Result<(), Fault> {
     Ok(())
 }
 
-pub fn limits(http: &HttpRequest) -> GatewayLimits {
-    http.app_data::<web::Data<GatewayLimits>>().map(|l| *l.get_ref()).unwrap_or_default()
+/// The limits of this start, with the live ones of the generation.
+pub fn limits(http: &HttpRequest, generation: Option<&Generation>) -> GatewayLimits {
+    let fixed = http.app_data::<web::Data<GatewayLimits>>().map(|l| *l.get_ref()).unwrap_or_default();
+    let Some(live) = generation.map(|g| &g.settings) else { return fixed };
+    GatewayLimits {
+        max_body_bytes: live.max_body_bytes,
+        max_instances: live.max_instances,
+        max_events: live.max_events,
+        request_timeout: live.request_timeout,
+        ..fixed
+    }
 }
 
 /// Percent-encoded UTF-8, as in paths and in header values of CloudEvents; `None` if it is not UTF-8.

@@ -131,7 +131,7 @@ async fn one(call: &Call, command: PredictCommand, deadline: Duration) -> Result
         return Err(Fault::unprocessable("time_not_allowed", detail));
     }
     let left = deadline.saturating_sub(call.started.elapsed());
-    Ok(cell.predict(command, left).await?)
+    Ok(cell.predict(call.generation()?, command, left).await?)
 }
 
 /// What is wrong with the address, not with an instance, refuses the whole request.
@@ -184,6 +184,7 @@ impl Serialize for View<'_> {
             version: &record.version,
             feature_set: &record.feature_set,
             epoch: record.epoch,
+            generation: answer.generation,
             score: record.score,
             label: &record.label,
             confidence: record.confidence,
@@ -209,6 +210,7 @@ struct Shown<'a> {
     version: &'a str,
     feature_set: &'a str,
     epoch: u64,
+    generation: u64,
     score: f64,
     label: &'a str,
     confidence: f64,

@@ -15,6 +15,7 @@ use std::task::Poll;
 use std::time::Instant;
 use understudy_actors::admission::Ticket;
 use understudy_actors::cell::Cell;
+use understudy_actors::generation::Generation;
 use understudy_domain::admission::{Class, Rung};
 
 /// What a route does.
@@ -140,6 +141,16 @@ fn refused(http: &HttpRequest, fault: &Fault) -> HttpResponse {
     named(fault.respond(&id, http.path()), &id)
 }
 
+/// The generation of the configuration that answered.
+const GENERATION: HeaderName = HeaderName::from_static("x-generation");
+
+fn generated(mut response: HttpResponse, number: Option<u64>) -> HttpResponse {
+    if let Some(number) = number {
+        response.headers_mut().insert(GENERATION, HeaderValue::from(number));
+    }
+    response
+}
+
 /// Every answer carries the request's id.
 fn named(mut response: HttpResponse, id: &str) -> HttpResponse {
     if let Ok(value) = HeaderValue::from_str(id) {
@@ -152,9 +163,11 @@ async fn run(route: &'static Route, http: HttpRequest, payload: web::Payload) ->
     let started = Instant::now();
     let request_id = call::request_id(&http);
     let _in_work = InWork::on(&http);
-    match admitted(route, &http, payload, started).await {
+    let generation = http.app_data::<web::Data<Cell>>().map(|cell| cell.generation());
+    let number = generation.as_ref().map(|g| g.number);
+    let response = match admitted(route, &http, generation.as_deref(), payload, started).await {
         Ok((body, _ticket)) => {
-            let call = Call { http, body, request_id, started };
+            let call = Call { http, body, request_id, started, generation };
             let response = match guarded(dispatch(route.operation, &call)).await {
                 Ok(response) => response,
                 Err(fault) => fault.respond(&call.request_id, call.http.path()),
@@ -162,7 +175,8 @@ async fn run(route: &'static Route, http: HttpRequest, payload: web::Payload) ->
             named(degraded(response, &call.http), &call.request_id)
         }
         Err(fault) => named(degraded(fault.respond(&request_id, http.path()), &http), &request_id),
-    }
+    };
+    generated(response, number)
 }
 
 /// The body, and the place among the requests in work. What will be refused is refused before its body is
@@ -170,6 +184,7 @@ async fn run(route: &'static Route, http: HttpRequest, payload: web::Payload) ->
 async fn admitted(
     route: &Route,
     http: &HttpRequest,
+    generation: Option<&Generation>,
     payload: web::Payload,
     started: Instant,
 ) -> Result<(Bytes, Option<Ticket>), Fault> {
@@ -177,7 +192,8 @@ async fn admitted(
     // Without a cell there is nothing to protect, and nothing that can be asked.
     let gate = http.app_data::<web::Data<Cell>>().map(|cell| cell.gate());
     let gate = gate.and_then(|gate| Some((gate, route.class?)));
-    let limit = call::limits(http).request_timeout;
+    let limits = call::limits(http, generation);
+    let limit = limits.request_timeout;
     let deadline = call::deadline(http, limit).unwrap_or(limit);
     if let Some((gate, class)) = gate
         && let Some(refusal) = gate.refuses(class, deadline)
@@ -185,7 +201,7 @@ async fn admitted(
         return Err(refusal.into());
     }
     let body = match http.method() == Method::POST {
-        true => call::read_body(http, payload, call::limits(http)).await?,
+        true => call::read_body(http, payload, limits).await?,
         false => Bytes::new(),
     };
     let Some((gate, class)) = gate else { return Ok((body, None)) };

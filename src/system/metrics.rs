@@ -44,10 +44,10 @@ const GAUGES: &[(&str, &str, &str, Read)] = &[
         r.system.admission.max_wait().as_secs_f64()
     }),
     ("understudy.prediction_log.queue_limit", "{record}", "Most predictions that may wait for the log", |r| {
-        r.system.deps.settings.log_queue as f64
+        r.system.generation().settings.log_queue as f64
     }),
     ("understudy.features.entities_limit", "{entity}", "Most entities in memory", |r| {
-        r.system.deps.settings.max_entities as f64
+        r.system.generation().settings.max_entities as f64
     }),
     ("understudy.connections.open", "{connection}", "Open connections", |r| r.connections.counts().0 as f64),
     ("understudy.connections.refused", "{connection}", "Connections closed because their address had too many", |r| {

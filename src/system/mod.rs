@@ -20,7 +20,8 @@ use std::sync::mpsc;
 use tokio::sync::oneshot;
 use understudy_actors::admission::AdmissionLimits;
 use understudy_actors::cell::Cell;
-use understudy_actors::deps::{ActorSettings, Deps};
+use understudy_actors::deps::{ActorSettings, Deps, LiveSettings};
+use understudy_actors::generation::Declared;
 use understudy_actors::ports::Clock;
 use understudy_actors::system::System;
 use understudy_domain::catalog::Catalog;
@@ -129,8 +130,7 @@ async fn run(
     };
     let registry = Arc::new(runtime::Registry::new(data.join("models")));
     let deps = Arc::new(Deps {
-        catalog: Arc::new(catalog),
-        settings: actor_settings(settings, workers),
+        settings: ActorSettings::default(),
         clock,
         wall: Arc::new(WallClock),
         events: store.events(),
@@ -142,7 +142,8 @@ async fn run(
         counters: Default::default(),
     });
     resume_clock(&deps);
-    let system = System::start(deps);
+    let declared = Declared { number: 1, catalog: Arc::new(catalog), settings: live_settings(settings, workers) };
+    let system = System::start(deps, declared);
     let connections = Arc::<Connections>::default();
     let memory_cap = memory::cap(settings.limits.memory_cap_bytes);
     let metrics = metrics::inventory(system.clone(), connections.clone(), memory_cap);
@@ -214,8 +215,8 @@ fn resume_clock(deps: &Deps) {
     }
 }
 
-fn actor_settings(s: &config::Settings, workers: usize) -> ActorSettings {
-    ActorSettings {
+fn live_settings(s: &config::Settings, workers: usize) -> LiveSettings {
+    LiveSettings {
         shards: if s.features.shards == 0 { workers } else { s.features.shards },
         max_entities: s.features.max_entities,
         lateness: s.features.lateness,
@@ -223,7 +224,11 @@ fn actor_settings(s: &config::Settings, workers: usize) -> ActorSettings {
         dedupe_window: s.features.dedupe,
         admission: AdmissionLimits { max_in_flight: s.limits.max_in_flight as u64, max_wait: s.limits.max_wait.std() },
         log_sync: s.prediction_log.mode == config::LogMode::Sync,
-        ..ActorSettings::default()
+        max_body_bytes: s.server.max_body_bytes,
+        max_instances: s.limits.max_instances,
+        max_events: s.limits.max_events_per_request,
+        request_timeout: s.server.request_timeout.std(),
+        ..LiveSettings::default()
     }
 }
 

@@ -87,7 +87,7 @@ pub async fn infer(call: &Call) -> Result<HttpResponse, Fault> {
     let header = call.header(HEADER_LENGTH);
     let (infer, raw) = request::parse(&call.body, header)?;
     let wanted = answer::wanted(&infer)?;
-    let cell = call.cell()?;
+    let (cell, generation) = (call.cell()?, call.generation()?);
     let signature = call.within(cell.signature(&name, version.as_deref())).await?;
     let rows = rows::rows(&infer, raw, &signature, call.limits().max_instances)?;
     let parse_us = u32::try_from(call.started.elapsed().as_micros()).unwrap_or(u32::MAX);
@@ -99,7 +99,7 @@ pub async fn infer(call: &Call) -> Result<HttpResponse, Fault> {
             parse_us,
             ..PredictCommand::default()
         };
-        cell.predict(command, deadline.saturating_sub(call.started.elapsed()))
+        cell.predict(generation, command, deadline.saturating_sub(call.started.elapsed()))
     });
     let mut records = Vec::new();
     for (i, result) in in_order(commands).await.into_iter().enumerate() {
