@@ -5,6 +5,7 @@ pub mod config;
 pub mod gateway;
 pub mod report;
 pub mod runtime;
+pub mod security;
 pub mod storage;
 pub mod system;
 pub mod tables;

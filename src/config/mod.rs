@@ -8,7 +8,8 @@ pub mod toml_file;
 pub use effective::{Effective, Source, resolve};
 pub use project::Project;
 pub use settings::{
-    Clock, ClockSource, Durability, Features, Limits, Log, LogFormat, LogMode, PredictionLog, Server, Settings, Storage,
+    Auth, Clock, ClockSource, Durability, Features, Limits, Log, LogFormat, LogMode, PredictionLog, Server, Settings,
+    Storage, Tls, TlsMode,
 };
 
 #[cfg(test)]

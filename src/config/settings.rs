@@ -26,6 +26,8 @@ section! {
         clock: Clock = Clock::default(),
         features: Features = Features::default(),
         limits: Limits = Limits::default(),
+        auth: Auth = Auth::default(),
+        tls: Tls = Tls::default(),
         log: Log = Log::default(),
         prediction_log: PredictionLog = PredictionLog::default(),
     }
@@ -120,6 +122,39 @@ section! {
         /// Events in one ingest request.
         max_events_per_request: usize = 10_000,
     }
+}
+
+section! {
+    Auth {
+        /// File of API keys, relative to the project; `understudy keys` writes it.
+        keys_file: String = "keys.json".into(),
+        /// Requests per second of a key that has no rate of its own; more get 429. 0 is no limit.
+        requests_per_s: u32 = 0,
+        /// Names, separated by commas, under which this machine is asked while no keys are in use.
+        allowed_hosts: String = String::new(),
+    }
+}
+
+section! {
+    Tls {
+        mode: TlsMode = TlsMode::Off,
+        /// PEM file of the certificate and its chain, relative to the project.
+        cert: String = "tls/cert.pem".into(),
+        /// PEM file of its private key.
+        key: String = "tls/key.pem".into(),
+    }
+}
+
+/// Who speaks TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Nobody; only on a loopback address.
+    Off,
+    /// This program, with `tls.cert` and `tls.key`.
+    Files,
+    /// A proxy in front; the network between is trusted.
+    TerminatedElsewhere,
 }
 
 section! {
