@@ -8,5 +8,6 @@ mod ingest;
 mod overload;
 mod project;
 mod replay;
+mod security;
 mod support;
 mod tidy;

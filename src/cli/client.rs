@@ -1,8 +1,11 @@
 //! The client of a running server: JSON in, JSON out, and errors in words.
 
 use super::error::{CliError, Result};
+use rustls::crypto::ring;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Longest wait for an ordinary answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -13,20 +16,28 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest body we read; exports go through `lines`, which has no limit.
 const MAX_BODY_BYTES: u64 = 256 << 20;
 
+/// Environment variable with the API key.
+const KEY_VARIABLE: &str = "UNDERSTUDY_KEY";
+/// Environment variable with the file of trusted certificates.
+const CA_VARIABLE: &str = "UNDERSTUDY_CA";
+
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
     base: String,
+    /// `Authorization`, when there is a key.
+    authorization: Option<String>,
 }
 
 impl Client {
     /// `url` is the server's root, such as `http://127.0.0.1:8080`.
     pub fn new(url: &str) -> Result<Self> {
-        if !url.starts_with("http://") {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(CliError::usage(format!("`{url}` is not an address of a server"))
-                .hint("write it as http://HOST:PORT (TLS ends at a proxy in front of the server)"));
+                .hint("write it as http://HOST:PORT or https://HOST:PORT"));
         }
         let agent = ureq::Agent::config_builder()
+            .tls_config(tls(url)?)
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(ANSWER_TIMEOUT))
@@ -34,7 +45,21 @@ impl Client {
             .proxy(None)
             .build()
             .new_agent();
-        Ok(Client { agent, base: url.trim_end_matches('/').to_string() })
+        let key = std::env::var(KEY_VARIABLE).ok().filter(|k| !k.is_empty());
+        Ok(Client { agent, base: url.trim_end_matches('/').to_string(), authorization: key.map(bearer) })
+    }
+
+    /// The same, with this key whatever the environment says.
+    pub fn with_key(self, key: Option<String>) -> Self {
+        Client { authorization: key.map(bearer).or(self.authorization), ..self }
+    }
+
+    /// Adds the key to a request.
+    fn keyed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        }
     }
 
     pub fn url(&self) -> &str {
@@ -48,7 +73,7 @@ impl Client {
     }
 
     pub fn get(&self, path: &str) -> Result<Value> {
-        let sent = self.agent.get(format!("{}{path}", self.base)).call();
+        let sent = self.keyed(self.agent.get(format!("{}{path}", self.base))).call();
         self.answer(path, sent)
     }
 
@@ -57,7 +82,7 @@ impl Client {
     }
 
     pub fn post_bytes(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Value> {
-        let sent = self.agent.post(format!("{}{path}", self.base)).content_type(content_type);
+        let sent = self.keyed(self.agent.post(format!("{}{path}", self.base))).content_type(content_type);
         let sent = sent.config().timeout_global(Some(REPLAY_TIMEOUT)).build().send(body);
         self.answer(path, sent)
     }
@@ -65,7 +90,8 @@ impl Client {
     /// Calls `each` with every line of a streamed NDJSON answer.
     pub fn lines(&self, path: &str, mut each: impl FnMut(&str) -> Result) -> Result {
         use std::io::BufRead;
-        let asked = self.agent.get(format!("{}{path}", self.base)).header("accept", "application/x-ndjson").config();
+        let asked = self.keyed(self.agent.get(format!("{}{path}", self.base)));
+        let asked = asked.header("accept", "application/x-ndjson").config();
         let mut got = match asked.timeout_global(None).build().call() {
             Ok(r) if r.status().is_success() => r,
             other => return self.answer(path, other).map(|_| ()),
@@ -118,6 +144,33 @@ impl Client {
             other => CliError::new(format!("{}{path}: {other}", self.base)),
         }
     }
+}
+
+fn bearer(key: String) -> String {
+    format!("Bearer {key}")
+}
+
+/// TLS trusts exactly the certificates of the file that [`CA_VARIABLE`] names.
+fn tls(url: &str) -> Result<TlsConfig> {
+    let builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+    if !url.starts_with("https://") {
+        return Ok(builder.build());
+    }
+    let hint = format!("set {CA_VARIABLE} to the PEM file of the certificate that the server's must come from");
+    let file = std::env::var(CA_VARIABLE)
+        .map_err(|_| CliError::usage(format!("{url} speaks TLS, and no certificate is trusted")).hint(&hint))?;
+    let wrong = |e: String| CliError::usage(format!("{file}: {e}")).hint(&hint);
+    let pem = std::fs::read(&file).map_err(|e| wrong(e.to_string()))?;
+    let trusted: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if trusted.is_empty() {
+        return Err(wrong("no certificate in it".into()));
+    }
+    Ok(builder.root_certs(RootCerts::Specific(Arc::new(trusted))).build())
 }
 
 /// An RFC 9457 problem in words: what, where, and what to do.

@@ -55,7 +55,7 @@ impl CliError {
 
 impl From<StartError> for CliError {
     fn from(e: StartError) -> Self {
-        CliError::new(e.message).hint(e.hint)
+        CliError { exit: e.exit, ..CliError::new(e.message).hint(e.hint) }
     }
 }
 

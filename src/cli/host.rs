@@ -24,6 +24,8 @@ pub struct StartError {
     pub message: String,
     /// What to do about it; may be empty.
     pub hint: String,
+    /// Exit code of the program.
+    pub exit: u8,
 }
 
 type Stop = Box<dyn FnOnce() -> Result<(), String> + Send>;
@@ -33,12 +35,14 @@ type Stop = Box<dyn FnOnce() -> Result<(), String> + Send>;
 pub struct Running {
     /// `http://127.0.0.1:PORT`
     pub url: String,
+    /// A key of this server that only this process knows, when it uses keys.
+    pub key: Option<String>,
     stop: Option<Stop>,
 }
 
 impl Running {
     pub fn new(url: impl Into<String>, stop: impl FnOnce() -> Result<(), String> + Send + 'static) -> Self {
-        Running { url: url.into(), stop: Some(Box::new(stop)) }
+        Running { url: url.into(), key: None, stop: Some(Box::new(stop)) }
     }
 
     /// Stops accepting, drains, closes the stores; returns when all is on disk.
@@ -59,7 +63,12 @@ impl Drop for Running {
 
 impl StartError {
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        StartError { message: message.into(), hint: hint.into() }
+        StartError { message: message.into(), hint: hint.into(), exit: 1 }
+    }
+
+    /// The configuration is not one to run with (`EX_CONFIG` of sysexits.h).
+    pub fn config(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        StartError { exit: 78, ..Self::new(message, hint) }
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod features;
 pub mod host;
 mod init;
+mod keys;
 mod log;
 mod models;
 mod monitor;
@@ -71,6 +72,8 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Outcome(args::OutcomeCommand::Post(a)) => models::outcome(&ctx, a),
         Command::Config(c) => config::run(&ctx, c),
         Command::Bench(c) => bench::run(&ctx, c),
+        Command::Keys(c) => keys::run(&ctx, c),
+        Command::Audit(c) => keys::audit(&ctx, c),
         Command::Doctor => doctor::run(&ctx),
         Command::Completion { shell } => completion(*shell),
     }

@@ -5,7 +5,7 @@ use super::client::Client;
 use super::error::{CliError, Result};
 use super::host::{Host, Overrides, Running};
 use super::output;
-use crate::config::Project;
+use crate::config::{Project, TlsMode};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,7 @@ impl Context {
         if self.verbose > 0 {
             output::note(&format!("note: serving {} at {}", project.display(), running.url));
         }
-        Ok(Server { client: Client::new(&running.url)?, running: Some(running) })
+        Ok(Server { client: Client::new(&running.url)?.with_key(running.key.clone()), running: Some(running) })
     }
 
     /// The project's server, if it is running.
@@ -94,13 +94,14 @@ pub fn known_project(dir: &Path) -> Result {
 
 /// Where the project's server listens, by its settings. A wildcard address is reached on loopback.
 pub fn configured_url(project: &Path) -> Option<String> {
-    let server = Project::load(project, &[]).ok()?.settings.server;
+    let settings = Project::load(project, &[]).ok()?.settings;
+    let (server, tls) = (settings.server, settings.tls.mode == TlsMode::Files);
     let host = match server.bind {
         IpAddr::V4(a) if a.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
         IpAddr::V6(a) if a.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
         other => other,
     };
-    (server.port != 0).then(|| format!("http://{}", SocketAddr::new(host, server.port)))
+    (server.port != 0).then(|| format!("http{}://{}", if tls { "s" } else { "" }, SocketAddr::new(host, server.port)))
 }
 
 #[cfg(test)]

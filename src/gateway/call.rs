@@ -2,10 +2,14 @@
 
 use super::GatewayLimits;
 use super::error::Fault;
+use crate::security::audit::Record;
+use crate::security::{Caller, Security};
+use crate::system::WallClock;
 use actix_web::http::header;
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode};
 use serde::Serialize;
+use serde_json::Value as Json;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 use understudy_actors::api::Refusal;
 use understudy_actors::cell::Cell;
 use understudy_actors::generation::Generation;
+use understudy_actors::ports::Clock;
 use understudy_domain::time::Timestamp;
 
 /// Most headers of a request, and bytes of its target and headers together.
@@ -28,6 +33,7 @@ pub struct Call {
     pub started: Instant,
     /// The configuration that answers this request, whatever changes meanwhile.
     pub generation: Option<Arc<Generation>>,
+    pub caller: Caller,
 }
 
 /// The caller's `X-Request-Id` if it is a plain word, else a new one.
@@ -68,6 +74,22 @@ impl Call {
     pub fn cell(&self) -> Result<&Cell, Fault> {
         let cell = self.http.app_data::<web::Data<Cell>>().ok_or_else(|| Fault::internal("no cell on this worker"))?;
         Ok(cell.get_ref())
+    }
+
+    /// Puts a change into the audit log, off this thread.
+    pub async fn audit(&self, action: &str, target: &str, before: Json, after: Json) {
+        let Some(security) = self.http.app_data::<web::Data<Security>>().cloned() else { return };
+        let record = Record {
+            seq: 0,
+            time: WallClock.now(),
+            who: self.caller.name().to_owned(),
+            from: self.http.peer_addr().map_or_else(|| "unknown".to_owned(), |a| a.ip().to_string()),
+            action: action.to_owned(),
+            target: target.to_owned(),
+            before,
+            after,
+        };
+        let _ = web::block(move || security.record(record)).await;
     }
 
     pub fn limits(&self) -> GatewayLimits {

@@ -4,6 +4,7 @@
 //! request nor a client that does not read its answer. So each connection notes when its last request ended, and
 //! a sweep shuts down those that have been at nothing for too long; the worker reads the end and drops them.
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
@@ -151,7 +152,7 @@ impl Connections {
 }
 
 fn tcp(io: &dyn Any) -> Option<&TcpStream> {
-    io.downcast_ref::<TcpStream>()
+    io.downcast_ref::<TcpStream>().or_else(|| Some(io.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0))
 }
 
 /// Lets the process open as many files as it may, and returns how many that is: connections are files.

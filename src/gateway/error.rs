@@ -2,6 +2,7 @@
 //!
 //! 400: the document or the query does not match the schema. 422: it does, but cannot be done.
 
+use crate::security::Denied;
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
 use serde::Serialize;
@@ -130,6 +131,9 @@ impl Fault {
         if let Some(ms) = self.retry_after_ms {
             response.insert_header((header::RETRY_AFTER, ms.div_ceil(1000).max(1).to_string()));
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
@@ -145,6 +149,20 @@ fn title(code: &str) -> String {
         first.make_ascii_uppercase();
     }
     words
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthorized { code, detail } => Fault::new(StatusCode::UNAUTHORIZED, code, detail),
+            Denied::Forbidden { code, detail } => Fault::new(StatusCode::FORBIDDEN, code, detail),
+            Denied::TooMany { retry_after } => {
+                let ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).max(1);
+                let detail = "this key sends more requests per second than it may";
+                Fault { retry_after_ms: Some(ms), ..Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail) }
+            }
+        }
+    }
 }
 
 impl From<Refusal> for Fault {

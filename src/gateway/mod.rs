@@ -22,6 +22,7 @@ mod v2;
 pub use connections::{Connections, raise_file_limit};
 pub use routes::configure;
 
+use crate::security::Security;
 use actix_web::{App, HttpServer, web};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -77,16 +78,25 @@ const BACKLOG: i32 = 2048;
 /// Requests in flight may finish for this long after a stop.
 const DRAIN_SECONDS: u64 = 20;
 
+/// What the gateway is given besides its cells.
+pub struct Edge {
+    pub limits: GatewayLimits,
+    pub metrics: MetricsText,
+    pub connections: Arc<Connections>,
+    pub security: Arc<Security>,
+    /// TLS of the listener; `None` speaks plain HTTP.
+    pub tls: Option<rustls::ServerConfig>,
+}
+
 /// Starts the HTTP workers on a bound listener. `make_cell` runs once on each worker's thread.
 /// Signals are the caller's: stop with `server.handle().stop(true)`.
 pub async fn serve(
     listener: TcpListener,
     workers: usize,
     make_cell: impl Fn() -> Cell + Send + Clone + 'static,
-    limits: GatewayLimits,
-    metrics: MetricsText,
-    connections: Arc<Connections>,
+    edge: Edge,
 ) -> std::io::Result<actix_web::dev::Server> {
+    let Edge { limits, metrics, connections, security, tls } = edge;
     // Once more, with a longer queue than the standard library asks for.
     rustix::net::listen(&listener, BACKLOG)?;
     actix_web::rt::spawn(connections.clone().keep_sweeping(limits.keep_alive + limits.header_timeout));
@@ -95,16 +105,21 @@ pub async fn serve(
             .app_data(web::Data::new(make_cell()))
             .app_data(web::Data::new(limits))
             .app_data(web::Data::new(metrics.clone()))
+            .app_data(web::Data::from(security.clone()))
             .configure(configure)
     })
     .workers(workers.max(1))
     .max_connections(limits.max_connections.max(1))
     .on_connect(move |io, data| connections.accept(io, data, limits.max_connections_per_address))
     .client_request_timeout(limits.header_timeout)
+    .tls_handshake_timeout(limits.header_timeout)
     .keep_alive(limits.keep_alive)
     .h1_allow_half_closed(false) // a client that has gone gets no more work done
     .shutdown_timeout(DRAIN_SECONDS)
-    .disable_signals()
-    .listen(listener)?;
+    .disable_signals();
+    let server = match tls {
+        Some(config) => server.listen_rustls_0_23(listener, config)?,
+        None => server.listen(listener)?,
+    };
     Ok(server.run())
 }

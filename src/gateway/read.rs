@@ -57,6 +57,7 @@ pub async fn train(call: &Call) -> Result<HttpResponse, Fault> {
         return Err(Fault::bad("invalid_body", "train takes no body; its settings are [train] of the model's file"));
     }
     let job = call.within(call.cell()?.train(&name)).await?;
+    call.audit("model.train", &name, Json::Null, object!({ "job": job.job })).await;
     let mut response = json(StatusCode::ACCEPTED, &job);
     if let Ok(place) = header::HeaderValue::from_str(&format!("/v1/jobs/{}", job.job)) {
         response.headers_mut().insert(header::LOCATION, place);

@@ -4,8 +4,10 @@ use super::call::{self, Call};
 use super::connections::InWork;
 use super::error::Fault;
 use super::{events, health, outcomes, predict, read, replay, rules, v2};
+use crate::security::{Caller, Scope, Security};
+use crate::system::WallClock;
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use std::future::poll_fn;
@@ -16,6 +18,7 @@ use std::time::Instant;
 use understudy_actors::admission::Ticket;
 use understudy_actors::cell::Cell;
 use understudy_actors::generation::Generation;
+use understudy_actors::ports::Clock;
 use understudy_domain::admission::{Class, Rung};
 
 /// What a route does.
@@ -57,13 +60,28 @@ pub struct Route {
     pub operation: Operation,
     /// How important it is under load; `None` is always answered: health, and what tells what is wrong.
     pub class: Option<Class>,
+    /// What a key must be good for; `None` is open to all.
+    pub scope: Option<Scope>,
 }
 
 const fn get(path: &'static str, operation: Operation) -> Route {
-    Route { method: "GET", path, operation, class: class(operation) }
+    Route { method: "GET", path, operation, class: class(operation), scope: scope(operation) }
 }
 const fn post(path: &'static str, operation: Operation) -> Route {
-    Route { method: "POST", path, operation, class: class(operation) }
+    Route { method: "POST", path, operation, class: class(operation), scope: scope(operation) }
+}
+
+/// Every operation stands here: one that is forgotten does not compile.
+const fn scope(operation: Operation) -> Option<Scope> {
+    use Operation::*;
+    match operation {
+        Live | Ready | V2Live | V2Ready => None,
+        Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
+        Ingest | Outcomes => Some(Scope::Ingest),
+        Models | Model | Monitor | Jobs | Job | Features | ExplainFeature | Prediction | Predictions | TryRules
+        | System | Metrics | OpenApi => Some(Scope::Read),
+        Replay | Train => Some(Scope::Admin),
+    }
 }
 
 const fn class(operation: Operation) -> Option<Class> {
@@ -166,8 +184,8 @@ async fn run(route: &'static Route, http: HttpRequest, payload: web::Payload) ->
     let generation = http.app_data::<web::Data<Cell>>().map(|cell| cell.generation());
     let number = generation.as_ref().map(|g| g.number);
     let response = match admitted(route, &http, generation.as_deref(), payload, started).await {
-        Ok((body, _ticket)) => {
-            let call = Call { http, body, request_id, started, generation };
+        Ok((body, caller, _ticket)) => {
+            let call = Call { http, body, request_id, started, caller, generation };
             let response = match guarded(dispatch(route.operation, &call)).await {
                 Ok(response) => response,
                 Err(fault) => fault.respond(&call.request_id, call.http.path()),
@@ -187,8 +205,9 @@ async fn admitted(
     generation: Option<&Generation>,
     payload: web::Payload,
     started: Instant,
-) -> Result<(Bytes, Option<Ticket>), Fault> {
+) -> Result<(Bytes, Caller, Option<Ticket>), Fault> {
     call::check_head(http)?;
+    let caller = caller(route, http)?;
     // Without a cell there is nothing to protect, and nothing that can be asked.
     let gate = http.app_data::<web::Data<Cell>>().map(|cell| cell.gate());
     let gate = gate.and_then(|gate| Some((gate, route.class?)));
@@ -204,10 +223,20 @@ async fn admitted(
         true => call::read_body(http, payload, limits).await?,
         false => Bytes::new(),
     };
-    let Some((gate, class)) = gate else { return Ok((body, None)) };
+    let Some((gate, class)) = gate else { return Ok((body, caller, None)) };
     let model = if class == Class::Serve { http.match_info().get("model").and_then(|m| gate.model(m)) } else { None };
     let ticket = gate.enter(class, model, deadline.saturating_sub(started.elapsed())).await?;
-    Ok((body, Some(ticket)))
+    Ok((body, caller, Some(ticket)))
+}
+
+/// Who asks, if they may. Details of an open route need the scope `read`.
+fn caller(route: &Route, http: &HttpRequest) -> Result<Caller, Fault> {
+    let Some(security) = http.app_data::<web::Data<Security>>() else { return Ok(Caller::Anyone) };
+    let header = |name: HeaderName| http.headers().get(name).and_then(|v| v.to_str().ok());
+    security.check_local(header(header::HOST), header(header::ORIGIN))?;
+    let scope = route.scope.or_else(|| http.query_string().contains("verbose").then_some(Scope::Read));
+    let now = WallClock.now();
+    Ok(security.check(header(header::AUTHORIZATION), scope, http.match_info().get("model"), now)?)
 }
 
 /// While something is being given up, every answer says so.

@@ -119,3 +119,43 @@ async fn a_panic_is_a_500_of_its_request() {
     };
     assert_eq!(guarded(boom).await.unwrap_err().status, 500);
 }
+
+/// Open to all: whether it lives, and whether it is ready.
+const OPEN: [&str; 4] = ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready"];
+
+#[actix_web::test]
+async fn every_route_but_health_needs_a_key_when_there_are_keys() {
+    use crate::security::{KeyFile, Scope, Security};
+    use understudy_domain::time::Timestamp;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = crate::config::Settings::default();
+    let file = KeyFile::new(dir.path().join(&settings.auth.keys_file));
+    let tokens = Scope::ALL.map(|scope| {
+        let (_, token) = file.create(scope.name(), &[scope], &[], None, None, Timestamp(0)).unwrap();
+        (scope, format!("Bearer {token}"))
+    });
+    let security = Security::open(dir.path(), dir.path(), &settings).unwrap();
+    let app = App::new().app_data(web::Data::new(security)).configure(configure);
+    let app = test::init_service(app).await;
+    for route in ROUTES {
+        let path = route.path.replace(['{', '}'], "");
+        let ask = |key: Option<&str>| {
+            let request = test::TestRequest::with_uri(&path).method(route.method.parse().unwrap());
+            let request = match key {
+                Some(key) => request.insert_header(("authorization", key)),
+                None => request,
+            };
+            test::call_service(&app, request.to_request())
+        };
+        let open = OPEN.contains(&route.path);
+        assert_eq!(route.scope.is_none(), open, "{path}");
+        let without = ask(None).await;
+        assert_eq!(without.status() == 401, !open, "{} {path}", route.method);
+        assert_eq!(without.headers().contains_key("www-authenticate"), !open);
+        for (scope, key) in &tokens {
+            let status = ask(Some(key)).await.status().as_u16();
+            let good = open || route.scope == Some(*scope);
+            assert_eq!(status != 403 && status != 401, good, "{} {path} with {scope}: {status}", route.method);
+        }
+    }
+}

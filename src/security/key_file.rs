@@ -195,7 +195,7 @@ mod tests {
         let file = KeyFile::new(dir.path().join("keys.json"));
         assert_eq!(file.read().unwrap(), []);
         let (key, token) = create(&file, "shop").unwrap();
-        assert_eq!(file.read().unwrap(), [key.clone()]);
+        assert_eq!(file.read().unwrap(), std::slice::from_ref(&key));
         assert!(!fs::read_to_string(file.path()).unwrap().contains(&token[22..]), "no secret is kept");
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
 

@@ -111,3 +111,49 @@ fn read(cert: &Path, key: &Path, now: Timestamp) -> Result<Shown, String> {
         .map_err(|e| at(key, &format!("does not fit the certificate: {e}")))?;
     Ok(Shown { key: Arc::new(key), until })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_good_is_named() {
+        let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        assert!(Certificate::open(&at("one-cert.pem"), &at("one-key.pem"), now).is_ok());
+        let table = [
+            ("one-cert.pem", "two-key.pem", "does not fit"),
+            ("expired-cert.pem", "expired-key.pem", "expired at 2021-01-01T00:00:00Z"),
+            ("one-key.pem", "one-key.pem", "no certificate"),
+            ("nothing.pem", "one-key.pem", "nothing.pem"),
+            ("one-cert.pem", "one-cert.pem", "one-cert.pem"),
+        ];
+        for (cert, key, part) in table {
+            let e = Certificate::open(&at(cert), &at(key), now).unwrap_err();
+            assert!(e.contains(part), "{cert} {key}: {e}");
+        }
+        // A bad one in the place of a good one changes nothing.
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert"), dir.path().join("key"));
+        let put = |name: &str| {
+            std::fs::copy(at(&format!("{name}-cert.pem")), &cert).unwrap();
+            std::fs::copy(at(&format!("{name}-key.pem")), &key).unwrap();
+        };
+        put("one");
+        let shown = Certificate::open(&cert, &key, now).unwrap();
+        let first = shown.now.load().key.cert[0].clone();
+        put("expired");
+        assert!(shown.reload(now).is_err());
+        assert_eq!(shown.now.load().key.cert[0], first);
+        put("two");
+        shown.reload(now).unwrap();
+        assert_ne!(shown.now.load().key.cert[0], first);
+        let early = "2001-01-01T00:00:00Z".parse().unwrap();
+        assert!(
+            Certificate::open(&at("one-cert.pem"), &at("one-key.pem"), early).unwrap_err().contains("not valid before")
+        );
+    }
+}

@@ -3,6 +3,7 @@
 
 use super::memory;
 use crate::gateway::{Connections, MetricsText};
+use crate::security::Security;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
@@ -29,6 +30,7 @@ const FAMILIES: &[(&str, &str, &[&str], Pick)] = &[
 pub struct Readings {
     system: Arc<System>,
     connections: Arc<Connections>,
+    security: Arc<Security>,
     memory_cap: u64,
 }
 
@@ -55,6 +57,14 @@ const GAUGES: &[(&str, &str, &str, Read)] = &[
     }),
     ("understudy.connections.swept", "{connection}", "Connections closed because they did nothing", |r| {
         r.connections.counts().2 as f64
+    }),
+    ("understudy.auth.keys", "{key}", "API keys that are known", |r| r.security.keys() as f64),
+    ("understudy.auth.unauthorized", "{request}", "Requests without a good key", |r| r.security.denied()[0] as f64),
+    ("understudy.auth.forbidden", "{request}", "Requests whose key is not good for them", |r| {
+        r.security.denied()[1] as f64
+    }),
+    ("understudy.auth.rate_limited", "{request}", "Requests over the rate of their key", |r| {
+        r.security.denied()[2] as f64
     }),
     ("understudy.process.memory", "By", "Resident memory", |_| memory::resident().unwrap_or(0) as f64),
     ("understudy.process.memory_limit", "By", "Memory near which work is given up; 0 is none", |r| r.memory_cap as f64),
@@ -89,8 +99,13 @@ const GAUGES: &[(&str, &str, &str, Read)] = &[
 ];
 
 /// Registers the inventory; the function renders it.
-pub fn inventory(system: Arc<System>, connections: Arc<Connections>, memory_cap: u64) -> MetricsText {
-    let readings = Arc::new(Readings { system, connections, memory_cap });
+pub fn inventory(
+    system: Arc<System>,
+    connections: Arc<Connections>,
+    security: Arc<Security>,
+    memory_cap: u64,
+) -> MetricsText {
+    let readings = Arc::new(Readings { system, connections, security, memory_cap });
     let registry = Registry::new();
     let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
     let provider = match exporter {

@@ -1,6 +1,7 @@
 //! Wiring: opens the project and its stores, starts the actors and the gateway, and stops them in order.
 
 mod clock;
+mod edge;
 mod memory;
 mod metrics;
 mod signals;
@@ -9,7 +10,7 @@ pub use clock::{StreamClock, WallClock};
 
 use crate::cli::host::{Overrides, Running, StartError};
 use crate::config::{self, Project};
-use crate::gateway::{self, Connections, GatewayLimits};
+use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
 use crate::storage::{self, Store, StoreOptions};
 use std::io::IsTerminal;
@@ -37,11 +38,17 @@ struct Prepared {
     store: Store,
     listener: TcpListener,
     data: PathBuf,
+    secured: edge::Secured,
 }
 
 /// Starts the complete server on a thread of its own and returns once it is ready.
 pub fn start(dir: &Path, overrides: Overrides) -> Result<Running, StartError> {
-    let prepared = prepare(dir, &overrides)?;
+    let mut overrides = overrides;
+    // For one command of this machine, whatever the settings say.
+    overrides.push(("server.bind".into(), "127.0.0.1".into()));
+    overrides.push(("tls.mode".into(), "off".into()));
+    let prepared = prepare(dir, &overrides, true)?;
+    let key = prepared.secured.own_key.clone();
     let url = format!("http://{}", prepared.listener.local_addr().map_err(io)?);
     let (ready, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -54,20 +61,23 @@ pub fn start(dir: &Path, overrides: Overrides) -> Result<Running, StartError> {
         })
         .map_err(io)?;
     is_ready.recv().map_err(|_| StartError::new("the server ended before it was ready", "its log says why"))??;
-    Ok(Running::new(url, move || {
+    let mut running = Running::new(url, move || {
         let _ = stop.send(());
         thread.join().map_err(|_| "the server thread panicked".to_owned())?
-    }))
+    });
+    running.key = key;
+    Ok(running)
 }
 
 /// Runs the server in the foreground until SIGTERM or SIGINT.
 pub fn serve(dir: &Path, overrides: Overrides) -> Result<(), StartError> {
-    let prepared = prepare(dir, &overrides)?;
+    let prepared = prepare(dir, &overrides, false)?;
+    let scheme = prepared.secured.scheme();
     let address = prepared.listener.local_addr().map_err(io)?;
     let (ready, is_ready) = mpsc::channel::<Result<(), StartError>>();
     std::thread::spawn(move || {
         if let Ok(Ok(())) = is_ready.recv() {
-            eprintln!("serving on http://{address}  (stop with Ctrl-C)");
+            eprintln!("serving on {scheme}://{address}  (stop with Ctrl-C)");
         }
     });
     actix::System::new()
@@ -75,19 +85,15 @@ pub fn serve(dir: &Path, overrides: Overrides) -> Result<(), StartError> {
         .map_err(|e| StartError::new(e, "restart it; nothing acknowledged is lost"))
 }
 
-fn prepare(dir: &Path, overrides: &Overrides) -> Result<Prepared, StartError> {
+fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, StartError> {
     let project = Project::load(dir, overrides).map_err(|p| problems(&p))?;
     init_log(&project.settings.log);
     let catalog = Catalog::compile(&project.features, &project.models, &project.rules)
         .map_err(|found| problems(&found.into_iter().map(|p| project.place(p)).collect::<Vec<_>>()))?;
     let settings = &project.settings;
     let address = (settings.server.bind, settings.server.port);
-    if !settings.server.bind.is_loopback() {
-        return Err(StartError::new(
-            format!("server.bind is {}: other machines could reach it, and it has no keys and no TLS yet", address.0),
-            "bind 127.0.0.1 and put a proxy with authentication and TLS in front",
-        ));
-    }
+    let data = project.dir.join(&settings.storage.dir);
+    let secured = edge::secured(&project, &data, own)?;
     let listener = TcpListener::bind(address).map_err(|e| {
         StartError::new(
             format!("cannot listen on {}:{}: {e}", address.0, address.1),
@@ -95,7 +101,6 @@ fn prepare(dir: &Path, overrides: &Overrides) -> Result<Prepared, StartError> {
         )
     })?;
     listener.set_nonblocking(true).map_err(io)?;
-    let data = project.dir.join(&settings.storage.dir);
     let options = StoreOptions {
         durability: match settings.storage.durability {
             config::Durability::Power => storage::Durability::Power,
@@ -110,7 +115,7 @@ fn prepare(dir: &Path, overrides: &Overrides) -> Result<Prepared, StartError> {
     for warning in &store.report().warnings {
         tracing::warn!(%warning, "storage");
     }
-    Ok(Prepared { project, catalog, store, listener, data })
+    Ok(Prepared { project, catalog, store, listener, data, secured })
 }
 
 async fn run(
@@ -118,7 +123,7 @@ async fn run(
     ready: mpsc::Sender<Result<(), StartError>>,
     until: impl Future<Output = ()>,
 ) -> Result<(), String> {
-    let Prepared { project, catalog, store, listener, data } = prepared;
+    let Prepared { project, catalog, store, listener, data, secured } = prepared;
     let settings = &project.settings;
     let workers = match settings.server.workers {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
@@ -146,7 +151,8 @@ async fn run(
     let system = System::start(deps, declared);
     let connections = Arc::<Connections>::default();
     let memory_cap = memory::cap(settings.limits.memory_cap_bytes);
-    let metrics = metrics::inventory(system.clone(), connections.clone(), memory_cap);
+    let metrics = metrics::inventory(system.clone(), connections.clone(), secured.security.clone(), memory_cap);
+    secured.keep_fresh();
     actix::spawn(memory::watch(system.clone(), memory_cap));
     let cells = system.clone();
     let limits = GatewayLimits {
@@ -160,8 +166,8 @@ async fn run(
         max_connections: max_connections(settings.limits.max_connections, workers),
         max_connections_per_address: settings.limits.max_connections_per_address,
     };
-    let server =
-        gateway::serve(listener, workers, move || Cell::new(cells.clone()), limits, metrics, connections).await;
+    let edge = Edge { limits, metrics, connections, security: secured.security.clone(), tls: secured.tls()? };
+    let server = gateway::serve(listener, workers, move || Cell::new(cells.clone()), edge).await;
     let server = match server {
         Ok(server) => server,
         Err(e) => {

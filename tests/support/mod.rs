@@ -66,6 +66,16 @@ impl Server {
         answer(self.agent.get(format!("{}{path}", self.url)).call())
     }
 
+    /// A GET with one more header, or another one.
+    pub fn get_with(&self, path: &str, header: &str, value: &str) -> (u16, Value) {
+        answer(self.agent.get(format!("{}{path}", self.url)).header(header, value).call())
+    }
+
+    /// The same server, asked with an API key.
+    pub fn with_key<'a>(&'a self, key: Option<&'a str>) -> Keyed<'a> {
+        Keyed { server: self, key: key.map(|k| format!("Bearer {k}")) }
+    }
+
     /// A GET that must succeed.
     pub fn ok(&self, path: &str) -> Value {
         let (status, body) = self.get(path);
@@ -122,6 +132,31 @@ impl Server {
                 _ => return all,
             }
         }
+    }
+}
+
+/// Requests with an API key.
+pub struct Keyed<'a> {
+    server: &'a Server,
+    key: Option<String>,
+}
+
+impl Keyed<'_> {
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        let asked = self.server.agent.get(format!("{}{path}", self.server.url));
+        answer(match &self.key {
+            Some(key) => asked.header("authorization", key).call(),
+            None => asked.call(),
+        })
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let sent = self.server.agent.post(format!("{}{path}", self.server.url)).content_type("application/json");
+        let sent = match &self.key {
+            Some(key) => sent.header("authorization", key),
+            None => sent,
+        };
+        answer(sent.send(body.to_string().as_bytes()))
     }
 }
 
