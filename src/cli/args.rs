@@ -3,8 +3,10 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+mod bench;
 mod security;
 
+pub use bench::{BenchArgs, BenchCommand, OverloadArgs};
 pub use security::{AuditCommand, KeysCommand};
 
 /// Takes a model from a notebook to production and keeps it good there.
@@ -327,27 +329,6 @@ pub enum ConfigCommand {
         #[arg(long)]
         effective: bool,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Predictions of one model, bodies from logged or recorded requests
-    Predict(BenchArgs),
-    /// Events, 100 a request
-    Ingest(BenchArgs),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    /// How long each of the two servers is measured
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub seconds: u32,
-    /// Connections that always have one request under way
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub connections: u32,
-    /// The model to ask; the first one if not said
-    #[arg(long)]
-    pub model: Option<String>,
 }
 
 /// `KEY=VALUE`

@@ -51,7 +51,7 @@ fn recorded(project: &Path, model: &str) -> Result<Vec<Value>> {
 fn head(path: &str, content_type: &str, length: usize, into: &mut Vec<u8>) {
     let _ = write!(
         into,
-        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
     );
 }
 

@@ -161,7 +161,7 @@ async fn connection(
 }
 
 /// Sends one request and reads its whole answer; the status.
-async fn exchange(stream: &TcpStream, out: &[u8], inbox: &mut Vec<u8>) -> std::io::Result<u16> {
+pub(super) async fn exchange(stream: &TcpStream, out: &[u8], inbox: &mut Vec<u8>) -> std::io::Result<u16> {
     let mut sent = 0;
     while sent < out.len() {
         stream.writable().await?;

@@ -6,6 +6,9 @@ mod cpu;
 mod floor;
 mod histogram;
 mod load;
+mod open_loop;
+mod overload;
+mod process;
 
 use super::args::{BenchArgs, BenchCommand};
 use super::client::encode;
@@ -30,6 +33,7 @@ const SAMPLES: usize = 300;
 
 pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
     match command {
+        BenchCommand::Overload(args) => overload::run(ctx, args),
         BenchCommand::Predict(args) => {
             let server = ctx.server()?;
             let model = match &args.model {

@@ -1,0 +1,51 @@
+//! The words of `bench`.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Predictions of one model, bodies from logged or recorded requests
+    Predict(BenchArgs),
+    /// Events, 100 a request
+    Ingest(BenchArgs),
+    /// More predictions than the server can answer, or slow clients beside ordinary ones
+    Overload(OverloadArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// How long each of the two servers is measured
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Connections that always have one request under way
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub connections: u32,
+    /// The model to ask; the first one if not said
+    #[arg(long)]
+    pub model: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct OverloadArgs {
+    /// How long the overload lasts
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// How many times the most that the server can answer is sent
+    #[arg(long, default_value_t = 3.0)]
+    pub factor: f64,
+    /// Connections of the client
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub connections: u32,
+    /// Predictions in one request
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub instances: u32,
+    /// Deadline of each request, in milliseconds; later answers count for nothing
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub deadline_ms: u32,
+    /// Instead: this many connections that send their head one byte a second, beside an ordinary load
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8000))]
+    pub slow_clients: Option<u32>,
+    /// The model to ask; the first one if not said
+    #[arg(long)]
+    pub model: Option<String>,
+}
