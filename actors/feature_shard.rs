@@ -86,6 +86,8 @@ pub struct FeatureShard {
     folded: u64,
     /// Rebuilds so far: a snapshot taken before one must not be saved after it, its numbers may mean other events.
     life: u64,
+    /// Held by the snapshot that is being saved.
+    saving: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a shard folds by: the definitions, how entities are shared out, and where the state is kept.
@@ -114,7 +116,7 @@ impl FeatureShard {
     pub fn new(index: usize, layout: Layout, deps: Arc<Deps>, vitals: Arc<Vitals>, table: SharedTable) -> Self {
         refuse_reads(&table);
         let (unsaved, tail) = (BTreeMap::new(), VecDeque::new());
-        FeatureShard { index, layout, deps, vitals, table, unsaved, tail, folded: 0, life: 0 }
+        FeatureShard { index, layout, deps, vitals, table, unsaved, tail, folded: 0, life: 0, saving: Arc::default() }
     }
 
     /// Makes the table again; reads are refused until it is complete.
@@ -172,12 +174,12 @@ impl FeatureShard {
     }
 
     fn fold(&mut self, batch: &Arc<Vec<LoggedEvent>>) -> Result<(), Refusal> {
-        fault_point!("feature_shard.fold");
         let durable = self.deps.events.last_seq();
         while self.tail.front().is_some_and(|b| b.last().is_none_or(|e| e.seq <= durable)) {
             self.tail.pop_front();
         }
         self.tail.push_back(batch.clone());
+        fault_point!("feature_shard.fold");
         let mut table = self.table.lock().map_err(|_| poisoned())?;
         let (index, store, unsaved) = (self.index, &self.layout.store, &mut self.unsaved);
         let mut failed = None;
@@ -194,11 +196,8 @@ impl FeatureShard {
         }
         unsaved.extend(table.take_evicted());
         self.folded += batch.len() as u64;
-        match failed {
-            None => Ok(()),
-            // The state was folded without what is on disk: it is not certain any more.
-            Some(e) => panic!("cold state could not be read: {e}"),
-        }
+        // Folded without what is on disk: the state is not certain any more.
+        failed.map_or(Ok(()), |e| Err(storage(e)))
     }
 
     fn snapshot(&mut self) -> Result<(u64, Vec<(EntityHash, EntityState)>), Refusal> {
@@ -258,6 +257,9 @@ impl Handler<FoldEvents> for FeatureShard {
 
     fn handle(&mut self, m: FoldEvents, ctx: &mut Self::Context) {
         let result = self.fold(&m.events);
+        if result.is_err() && self.vitals.is_ready() {
+            self.rebuild(ctx);
+        }
         if self.folded >= self.deps.settings.snapshot_every {
             self.folded = 0;
             ctx.notify(KeepHouse);
@@ -272,17 +274,16 @@ impl Handler<LoadEntity> for FeatureShard {
     fn handle(&mut self, m: LoadEntity, _: &mut Self::Context) -> Self::Result {
         fault_point!("feature_shard.load");
         let mut table = self.table.lock().map_err(|_| poisoned())?;
-        let state = match self.unsaved.remove(&m.entity) {
-            Some(state) => Some(state),
-            None => self
-                .deps
-                .features
-                .load(self.index, m.entity)
-                .map_err(|e| Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() })?,
+        let state = match self.unsaved.get(&m.entity) {
+            Some(state) => Some(state.clone()),
+            None => self.layout.store.load(self.index, m.entity).map_err(storage)?,
         };
         let Some(state) = state else { return Ok(false) };
         self.deps.counters.cold_loads.fetch_add(1, Relaxed);
-        table.insert(m.entity, state);
+        // One that is in memory already stays here: there it counts as saved, and it is not.
+        if table.insert(m.entity, state) {
+            self.unsaved.remove(&m.entity);
+        }
         self.unsaved.extend(table.take_evicted());
         Ok(true)
     }
@@ -292,30 +293,40 @@ impl Handler<SaveSnapshot> for FeatureShard {
     type Result = ResponseActFuture<Self, Result<u64, Refusal>>;
 
     fn handle(&mut self, _: SaveSnapshot, _: &mut Self::Context) -> Self::Result {
-        fault_point!("feature_shard.snapshot");
-        let taken = self.snapshot();
-        let (deps, index, life) = (self.deps.clone(), self.index, self.life);
-        let durable = async move {
-            let (watermark, states) = taken?;
-            durable_up_to(&deps, watermark).await.map_err(storage)?;
-            Ok((watermark, states))
-        };
-        let saved = durable.into_actor(self).then(move |ready, shard, _| {
-            let layout = shard.layout.clone();
-            let (now, how) = (shard.life, shard.deps.settings.blocking);
-            async move {
-                let (watermark, states) = ready?;
+        // One at a time, to its very end: of two, the older one could be written last and stay.
+        let one = self.saving.clone().lock_owned();
+        let taken = one.into_actor(self).map(|one, shard, _| {
+            fault_point!("feature_shard.snapshot");
+            (one, shard.snapshot(), shard.life)
+        });
+        let durable = taken.then(|(one, taken, life), shard, _| {
+            let deps = shard.deps.clone();
+            let wait = async move {
+                let (watermark, states) = taken?;
+                durable_up_to(&deps, watermark).await.map_err(storage)?;
+                Ok((watermark, states))
+            };
+            wait.into_actor(shard).map(move |ready, _, _| (one, ready, life))
+        });
+        let saved = durable.then(|(one, ready, life), shard, _| {
+            let (layout, index, now) = (shard.layout.clone(), shard.index, shard.life);
+            let blocking = shard.deps.settings.blocking;
+            let save = async move {
+                let (watermark, states): (u64, Vec<_>) = ready?;
                 if now != life {
                     return Err(poisoned());
                 }
                 let kept = states.clone();
-                let save = move || save(&layout, index, watermark, states);
-                let blocking = how.run(save).await.map_err(|detail| Refusal::Internal { detail })?;
-                blocking.map(|()| (watermark, kept)).map_err(storage)
-            }
-            .into_actor(shard)
+                let work = move || {
+                    let _one = one;
+                    save(&layout, index, watermark, states)
+                };
+                let done = blocking.run(work).await.map_err(|detail| Refusal::Internal { detail })?;
+                done.map(|()| (watermark, kept)).map_err(storage)
+            };
+            save.into_actor(shard)
         });
-        Box::pin(saved.map(move |result, shard, _| {
+        Box::pin(saved.map(|result, shard, _| {
             fault_point!("feature_shard.saved");
             let (watermark, saved) = result?;
             // Evicted again with newer state while the save ran: that one still has to be written.

@@ -71,6 +71,10 @@ impl Vitals {
         self.ready.store(ready, Relaxed);
     }
 
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed)
+    }
+
     /// Counts a restart against the budget; false when it is spent and the actor must stay down.
     pub(crate) fn may_restart(&self) -> bool {
         self.restarts.fetch_add(1, Relaxed);

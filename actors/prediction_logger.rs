@@ -284,6 +284,7 @@ impl Actor for PredictionLogger {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(IDLE_TICK, |logger, _| {
+            logger.settle();
             if !logger.deps.clock.is_stream() {
                 let now = logger.deps.clock.now();
                 logger.expire(now);
@@ -320,7 +321,9 @@ impl Handler<LogPrediction> for PredictionLogger {
         if self.state.group.len() >= GROUP || m.durable.is_some() {
             self.write_group();
         }
-        if let (Some(durable), Some((_, commit))) = (m.durable, self.commits.pop_back()) {
+        if let Some(durable) = m.durable
+            && let Some((_, commit)) = self.commits.pop_back()
+        {
             ctx.spawn(
                 async move {
                     let _ = durable.send(commit.await.unwrap_or(Err(StoreError::Closed)));

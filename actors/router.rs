@@ -68,6 +68,8 @@ pub struct Router {
     escalation: Escalation,
     pool: Addr<ModelPool>,
     table: Arc<RouteTable>,
+    /// The pool has sent its table.
+    joined: bool,
     instances: BTreeMap<(Arc<str>, String), Hosted>,
 }
 
@@ -79,7 +81,14 @@ struct Hosted {
 
 impl Router {
     pub fn new(vitals: Arc<Vitals>, escalation: Escalation, pool: Addr<ModelPool>) -> Self {
-        Router { vitals, escalation, pool, table: Arc::new(RouteTable::default()), instances: BTreeMap::new() }
+        Router {
+            vitals,
+            escalation,
+            pool,
+            table: Arc::new(RouteTable::default()),
+            joined: false,
+            instances: BTreeMap::new(),
+        }
     }
 
     /// A pool that failed at it forgot us: without the table nothing is ever routed here.
@@ -129,8 +138,9 @@ impl Actor for Router {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         fault_point!("router.started");
+        // A table from before a restart goes on routing.
+        self.vitals.set_ready(self.joined, "waiting for the routing table");
         self.join(ctx);
-        self.vitals.set_ready(true, "");
     }
 }
 
@@ -175,6 +185,8 @@ impl Handler<ApplyRoutes> for Router {
             self.host(model);
         }
         self.table = m.table;
+        self.joined = true;
+        self.vitals.set_ready(true, "");
     }
 }
 

@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod report;
 pub mod runtime;
 pub mod security;
+pub mod simulate;
 pub mod storage;
 pub mod system;
 pub mod tables;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 mod bench;
 mod security;
+mod simulate;
 
 pub use bench::{BenchArgs, BenchCommand, OverloadArgs};
 pub use security::{AuditCommand, KeysCommand};
+pub use simulate::SimulateCommand;
 
 /// Takes a model from a notebook to production and keeps it good there.
 #[derive(Debug, Parser)]
@@ -108,6 +110,9 @@ pub enum Command {
     /// Who changed what, when, from where
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Run the real actors, on one thread and out of seeds, under faults; needs no project
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Check the machine and the project for what would go wrong
     Doctor,
     /// Print the completion script of a shell
@@ -391,6 +396,8 @@ mod tests {
             "config show --effective",
             "bench predict --seconds 5 --connections 8",
             "bench ingest",
+            "simulate system --seeds 2000 --output json",
+            "simulate system --seed 17",
             "doctor",
             "completion bash",
         ] {

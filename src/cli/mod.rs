@@ -19,6 +19,7 @@ mod output;
 mod parquet;
 mod replay;
 mod rules;
+mod simulate;
 mod source;
 mod table;
 mod target;
@@ -74,6 +75,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Bench(c) => bench::run(&ctx, c),
         Command::Keys(c) => keys::run(&ctx, c),
         Command::Audit(c) => keys::audit(&ctx, c),
+        Command::Simulate(c) => simulate::run(&ctx, c),
         Command::Doctor => doctor::run(&ctx),
         Command::Completion { shell } => completion(*shell),
     }

@@ -1,13 +1,13 @@
 //! Model versions on disk, the candle runtime that serves them, and the built-in trainer.
 
-mod artefact;
-mod candle;
+pub(crate) mod artefact;
+pub(crate) mod candle;
 mod fused;
 mod member;
 mod network;
-mod random;
+pub(crate) mod random;
 mod registry;
-mod train;
+pub(crate) mod train;
 
 pub use registry::Registry;
 

@@ -1,0 +1,77 @@
+//! `simulate`: the real actors under seeded faults; parsers under seeded bytes. Needs no project and no server.
+
+use super::args::SimulateCommand;
+use super::error::{CliError, Result};
+use super::output;
+use super::target::Context;
+use crate::simulate::{self, Run};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub fn run(ctx: &Context, command: &SimulateCommand) -> Result {
+    match command {
+        SimulateCommand::System { seeds, seed } => system(ctx, *seeds, *seed),
+    }
+}
+
+/// Runs seeds; one that fails says its number, the step and the reason.
+fn system(ctx: &Context, seeds: u64, only: Option<u64>) -> Result {
+    let (first, n) = only.map_or((0, seeds), |seed| (seed, 1));
+    let done = AtomicU64::new(0);
+    let runs = simulate::seeds(first, n, &|run: &Run| {
+        if let Some(failure) = &run.failure {
+            ctx.note(&format!("seed {} fails at step {}: {}", run.seed, failure.step, failure.reason));
+        }
+        let done = done.fetch_add(1, Relaxed) + 1;
+        if done.is_multiple_of(500) && done < n {
+            ctx.note(&format!("{done} of {n} seeds"));
+        }
+    });
+    let (mut fired, mut calls) = (BTreeMap::new(), BTreeMap::new());
+    for run in &runs {
+        run.fired.iter().for_each(|(name, n)| *fired.entry(*name).or_insert(0) += n);
+        run.calls.iter().for_each(|(name, n)| *calls.entry(*name).or_insert(0) += n);
+    }
+    let inventory = simulate::inventory();
+    let missed: Vec<_> = inventory.iter().filter(|name| !fired.contains_key(*name)).collect();
+    let failed: Vec<_> = runs.iter().filter_map(|r| r.failure.as_ref().map(|f| (r, f))).collect();
+    let steps: u64 = runs.iter().map(|r| r.steps).sum();
+    if ctx.json {
+        output::json(&json!({
+            "seeds": n,
+            "steps": steps,
+            "failed": failed.iter().map(|(r, f)| json!({
+                "seed": r.seed, "step": f.step, "reason": f.reason,
+                "replay": format!("understudy simulate system --seed {}", r.seed),
+            })).collect::<Vec<_>>(),
+            "fault_points": {
+                "reached": inventory.len() - missed.len(), "total": inventory.len(), "missed": missed, "fired": fired,
+            },
+            "calls": calls,
+            "trace": only.and(runs.first()).map(|r| format!("{:016x}", r.hash)),
+        }));
+    } else {
+        output::line(&format!("{n} seeds, {steps} steps: {} failed", failed.len()));
+        output::line(&format!("fault points: {} of {} reached", inventory.len() - missed.len(), inventory.len()));
+        for name in missed.iter().filter(|_| only.is_none()) {
+            output::line(&format!("  not reached: {name}"));
+        }
+        if let Some(run) = only.and(runs.first()) {
+            let lines = run.failure.iter().flat_map(|f| &f.trace);
+            lines.for_each(|line| output::line(line));
+            output::line(&format!("trace {:016x}", run.hash));
+        }
+    }
+    match failed.first() {
+        None => Ok(()),
+        Some((run, failure)) => Err(CliError::new(format!(
+            "{} of {n} seeds failed; the first is seed {} at step {}: {}",
+            failed.len(),
+            run.seed,
+            failure.step,
+            failure.reason
+        ))
+        .hint(format!("`understudy simulate system --seed {}` replays it and prints its last lines", run.seed))),
+    }
+}
