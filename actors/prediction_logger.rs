@@ -297,7 +297,11 @@ impl Actor for PredictionLogger {
 impl Supervised for PredictionLogger {
     fn restarting(&mut self, _: &mut Self::Context) {
         let lost = std::mem::take(&mut self.state.group).len() as u64 + std::mem::take(&mut self.in_hand);
-        self.deps.counters.log_dropped.fetch_add(lost, Relaxed);
+        if lost > 0 {
+            self.deps.counters.log_dropped.fetch_add(lost, Relaxed);
+            self.failed =
+                Some(StoreError::Io(format!("{lost} records were lost in a restart of the prediction logger")));
+        }
         self.posts.clear();
     }
 }

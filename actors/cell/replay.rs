@@ -55,7 +55,7 @@ impl Cell {
             // Each line takes the generation anew: what it folds into must be what the next line reads.
             if !self.generation().catalog.requested_by(&event.kind).is_empty() {
                 self.fold(&mut waiting, &mut done).await?;
-                predictions = self.predict_line(&self.generation(), &event, known).await;
+                predictions = self.predict_line(&self.generation(), &event, known).await?;
             }
             waiting.push((event, predictions));
         }
@@ -93,7 +93,14 @@ impl Cell {
     }
 
     /// Asks every model whose request this line is. An event that is known was answered, durably, before it was logged.
-    async fn predict_line(&self, generation: &Generation, event: &Event, known: bool) -> Vec<ReplayedPrediction> {
+    /// What a fault of ours refused ends the batch, which is sent again: the line would be known then, and its
+    /// prediction never made.
+    async fn predict_line(
+        &self,
+        generation: &Generation,
+        event: &Event,
+        known: bool,
+    ) -> Result<Vec<ReplayedPrediction>, Refusal> {
         let mut predictions = Vec::new();
         for model in generation.catalog.requested_by(&event.kind) {
             let name = &model.spec.name;
@@ -127,6 +134,12 @@ impl Cell {
                     score: Some(answer.record.score),
                     refused: None,
                 },
+                Err(
+                    refusal @ (Refusal::Internal { .. }
+                    | Refusal::Unavailable { .. }
+                    | Refusal::Overloaded { .. }
+                    | Refusal::Deadline),
+                ) => return Err(refusal),
                 Err(refusal) => ReplayedPrediction {
                     model: name.clone(),
                     id: None,
@@ -135,6 +148,6 @@ impl Cell {
                 },
             });
         }
-        predictions
+        Ok(predictions)
     }
 }

@@ -1,7 +1,7 @@
 //! The simulated wall clock: tokio's paused time plus an offset that jumps.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use tokio::time::Instant;
 use understudy_actors::ports::Clock;
 use understudy_domain::time::Timestamp;
@@ -13,17 +13,22 @@ pub struct SimClock {
     /// Time at the start of the life, jumps included.
     base: AtomicI64,
     life: Mutex<Option<Instant>>,
+    /// A recorded stream is the clock: `now` is the latest time it has shown.
+    stream: AtomicBool,
 }
 
 impl Default for SimClock {
     fn default() -> Self {
-        SimClock { base: AtomicI64::new(START_US), life: Mutex::new(None) }
+        SimClock { base: AtomicI64::new(START_US), life: Mutex::new(None), stream: AtomicBool::new(false) }
     }
 }
 
 impl SimClock {
     fn elapsed_us(&self) -> i64 {
         let life = self.life.lock().expect("no panic while held");
+        if self.is_stream() {
+            return 0;
+        }
         life.map_or(0, |start| start.elapsed().as_micros() as i64)
     }
 
@@ -38,6 +43,10 @@ impl SimClock {
         *self.life.lock().expect("no panic while held") = None;
     }
 
+    pub fn set_stream(&self) {
+        self.stream.store(true, Relaxed);
+    }
+
     pub fn jump(&self, by_us: i64) {
         self.base.fetch_add(by_us, Relaxed);
     }
@@ -47,8 +56,12 @@ impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.base.load(Relaxed) + self.elapsed_us())
     }
-    fn observe(&self, _: Timestamp) {}
+    fn observe(&self, t: Timestamp) {
+        if self.is_stream() {
+            self.base.fetch_max(t.0, Relaxed);
+        }
+    }
     fn is_stream(&self) -> bool {
-        false
+        self.stream.load(Relaxed)
     }
 }

@@ -17,9 +17,13 @@ pub struct Ledger {
     pub by_request: BTreeMap<String, (u64, PredictionId)>,
     /// Answers lost in a crash before they were on disk (asynchronous mode only).
     pub excused: BTreeSet<PredictionId>,
+    /// Requests of a replayed stream whose prediction was told.
+    pub replayed: BTreeSet<String>,
+    /// Nothing answered may be lost.
+    pub sync: bool,
     /// Outcomes acknowledged as kept.
     pub outcomes: Vec<OutcomeRecord>,
-    /// Model versions that were registered when a request was sent.
+    /// Lives of the system so far.
     pub life: u64,
     /// Calls by what became of them.
     pub counts: BTreeMap<&'static str, u64>,

@@ -7,7 +7,7 @@ use super::disk::{self, Disk};
 use super::ledger::Ledger;
 use super::project::{self, MODEL, SimModels};
 use super::trace::Trace;
-use super::traffic::{self, Callers};
+use super::traffic::{self, Call, Callers};
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -21,13 +21,15 @@ use understudy_actors::deps::{ActorSettings, Deps};
 use understudy_actors::fault::{self, Action, Armed, Order, POINTS};
 use understudy_actors::ports::{Clock, ModelLoader};
 use understudy_actors::system::{System, Threads};
-use understudy_domain::time::{DAY, HOUR, SECOND};
+use understudy_domain::time::{DAY, MINUTE, SECOND};
 use understudy_domain::value::Value;
 
 /// What may be planted besides the points of the actors and the disk.
 pub const OTHER_FAULTS: &[&str] =
     &["models.load", "models.train", "clock.back", "clock.forward", "process.crash", "process.stop"];
 
+/// How far the clock goes back in a run, all jumps together, in microseconds: features keep an hour of grace.
+const MAX_BACK: u64 = 59 * MINUTE as u64;
 /// The system is ready again by then, after whatever happened.
 const READY: Duration = Duration::from_secs(60);
 /// A restart budget is whole again after so long.
@@ -78,8 +80,11 @@ struct World {
     armed: Armed,
     fired: BTreeMap<&'static str, u64>,
     step: u64,
-    /// Times the clock went forward.
+    /// Times the clock went forward, and how far back it may still go.
     jumps: u64,
+    back: u64,
+    /// The clock is a recorded stream's.
+    stream: bool,
     /// Reported as lost by lives that ended.
     lost: u64,
 }
@@ -120,8 +125,15 @@ pub fn run(seed: u64) -> Run {
         fired: BTreeMap::new(),
         step: 0,
         jumps: 0,
+        back: MAX_BACK,
+        stream: false,
         lost: 0,
     };
+    world.stream = world.dice.percent(20);
+    if world.stream {
+        world.clock.set_stream();
+    }
+    world.ledger.borrow_mut().sync = world.settings.log_sync;
     let s = &world.settings;
     world.note(format!(
         "shards {}, entities {}, in flight {}, log queue {}, sync {}, snapshot every {}",
@@ -333,12 +345,13 @@ impl World {
         let mut calls = Vec::new();
         for _ in 0..self.dice.between(1, 14) {
             match self.dice.below(100) {
-                0 => {
-                    let back = self.dice.below(HOUR as u64) as i64;
-                    self.clock.jump(-back);
+                0 if !self.stream => {
+                    let back = self.dice.below(self.back);
+                    self.back -= back;
+                    self.clock.jump(-(back as i64));
                     self.fire("clock.back");
                 }
-                1 => {
+                1 if !self.stream => {
                     let forward = self.dice.below(DAY as u64) as i64;
                     self.clock.jump(forward);
                     self.jumps += 1;
@@ -346,9 +359,16 @@ impl World {
                 }
                 _ => {}
             }
-            let call = self.callers.call(self.clock.now());
-            let cell = cells[self.dice.below(2) as usize].clone();
-            calls.push(actix::spawn(traffic::make(call, cell, self.ledger.clone(), self.trace.clone())));
+            let now = self.clock.now();
+            let call = if self.stream { self.callers.stream_call(now) } else { self.callers.call(now) };
+            // One program replays, through one connection, and waits for each answer.
+            let (one, cell) = (matches!(call, Call::Replay(_)), cells[self.dice.below(2) as usize].clone());
+            let made = traffic::make(call, cell, self.ledger.clone(), self.trace.clone());
+            if one {
+                made.await;
+            } else {
+                calls.push(actix::spawn(made));
+            }
             match self.dice.below(4) {
                 0 => tokio::time::sleep(Duration::from_millis(self.dice.below(30))).await,
                 1 => tokio::task::yield_now().await,
@@ -389,7 +409,11 @@ impl World {
 
     fn promises(&self, lost: u64) -> Result<(), String> {
         let ledger = self.ledger.borrow();
-        check::events(&self.disk.durable_events(), &ledger)?;
+        let log = self.disk.durable_events();
+        check::events(&log, &ledger)?;
+        if self.stream {
+            check::replayed(&log, &self.disk, &ledger)?;
+        }
         check::predictions(&self.disk, &ledger, lost)?;
         check::outcomes(&self.disk, &ledger, self.jumps)
     }

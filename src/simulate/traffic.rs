@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use understudy_actors::api::{PredictCommand, Refusal};
+use understudy_actors::api::{PredictCommand, Refusal, ReplayedPrediction};
 use understudy_actors::cell::{Cell, refusal_code};
 use understudy_domain::event::{Event, IngestOutcome};
 use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus, OutcomeTarget};
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub enum Call {
     Ingest(Vec<Event>),
+    /// Lines of a recorded stream; sent again until they are taken.
+    Replay(Vec<Event>),
     Predict(PredictCommand),
     /// A caller that goes away after so many milliseconds.
     Abandon(PredictCommand, u64),
@@ -54,6 +56,25 @@ impl Callers {
     fn id(&mut self, prefix: &str) -> String {
         self.next += 1;
         format!("{prefix}{}", self.next)
+    }
+
+    /// What a replayed stream meets: its own lines, in order, and people who look.
+    pub fn stream_call(&mut self, now: Timestamp) -> Call {
+        match self.dice.below(10) {
+            0..7 => {
+                let (n, mut at) = (self.dice.between(1, 8), now.0);
+                let lines = (0..n).map(|_| {
+                    at += self.dice.below(4 * MINUTE as u64) as i64;
+                    let mut event = self.event(Timestamp(at));
+                    event.time = Timestamp(at - self.dice.below(20 * SECOND as u64) as i64);
+                    event
+                });
+                Call::Replay(lines.collect())
+            }
+            7 => Call::Report,
+            8 => Call::Explain(format!("u{}", self.dice.below(USERS))),
+            _ => Call::Look,
+        }
     }
 
     pub fn call(&mut self, now: Timestamp) -> Call {
@@ -124,6 +145,10 @@ impl Callers {
             event.entities.retain(|k, _| k == "user");
             event.properties.insert("request".into(), Value::text(&request));
             event.properties.insert("bad".into(), Value::Bool(self.dice.percent(50)));
+        } else if kind < 36 {
+            event.kind = "ask".into();
+            event.properties.insert("basket".into(), Value::Float(self.dice.below(300) as f64));
+            self.requests.push(event.id.clone());
         } else {
             event.properties.insert("amount".into(), Value::Float(self.dice.below(100) as f64));
             event.properties.insert("kind".into(), Value::text(["a", "b", "c", "d"][self.dice.below(4) as usize]));
@@ -151,7 +176,7 @@ impl Callers {
         }
         // A repeated request asks the same: everything follows from its id.
         let mut own = match &request_id {
-            Some(id) => Dice::new(id[1..].parse().unwrap_or(0), 77),
+            Some(id) => Dice::new(id[1..].parse().unwrap_or(0), u64::from(id.as_bytes()[0])),
             None => Dice::new(self.dice.next(), 78),
         };
         std::mem::swap(&mut own, &mut self.dice);
@@ -209,6 +234,7 @@ pub async fn make(call: Call, cell: Cell, ledger: Rc<RefCell<Ledger>>, trace: Rc
 async fn answer(call: Call, cell: &Cell, ledger: &Rc<RefCell<Ledger>>) -> String {
     match call {
         Call::Ingest(events) => ingest(events, cell, ledger).await,
+        Call::Replay(lines) => replay(lines, cell, ledger).await,
         Call::Predict(command) => predict(command, cell, ledger).await,
         Call::Abandon(command, ms) => {
             let _ = tokio::time::timeout(Duration::from_millis(ms), cell.predict(command, DEADLINE)).await;
@@ -286,6 +312,32 @@ async fn ingest(events: Vec<Event>, cell: &Cell, ledger: &Rc<RefCell<Ledger>>) -
         }
     }
     format!("{results:?}")
+}
+
+async fn replay(lines: Vec<Event>, cell: &Cell, ledger: &Rc<RefCell<Ledger>>) -> String {
+    for e in &lines {
+        ledger.borrow_mut().sent.entry(e.id.clone()).or_default().push(e.clone());
+    }
+    let mut refusals = Vec::new();
+    let told = loop {
+        match cell.replay(lines.clone()).await {
+            Ok(told) => break told,
+            Err(e) => refusals.push(refused(&e, ledger)),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let mut ledger = ledger.borrow_mut();
+    for (event, line) in lines.into_iter().zip(&told) {
+        let answered = |p: &ReplayedPrediction| p.id.is_some();
+        if let IngestOutcome::Accepted { seq, .. } | IngestOutcome::Duplicate { seq } = line.ingest {
+            ledger.count("replayed");
+            if line.predictions.iter().any(answered) {
+                ledger.replayed.insert(event.id.clone());
+            }
+            ledger.events.entry(event.id.clone()).or_insert((seq, event));
+        }
+    }
+    format!("{refusals:?} {told:?}")
 }
 
 async fn predict(command: PredictCommand, cell: &Cell, ledger: &Rc<RefCell<Ledger>>) -> String {
