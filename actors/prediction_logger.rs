@@ -72,6 +72,8 @@ pub struct PredictionLogger {
     failed: Option<StoreError>,
     /// The logs are read again: the clock of joins is what they tell.
     recovering: bool,
+    /// They were read: outcomes can be told from duplicates.
+    complete: bool,
     state: State,
 }
 
@@ -124,6 +126,7 @@ impl PredictionLogger {
             in_hand: 0,
             failed: None,
             recovering: false,
+            complete: false,
             state,
         }
     }
@@ -178,9 +181,9 @@ impl PredictionLogger {
     }
 
     fn recover(&mut self) -> Result<(), StoreError> {
-        self.recovering = true;
+        (self.recovering, self.complete) = (true, false);
         let read = self.read_logs();
-        self.recovering = false;
+        (self.recovering, self.complete) = (false, read.is_ok());
         read
     }
 

@@ -101,6 +101,10 @@ impl Handler<PostOutcomes> for PredictionLogger {
 
     fn handle(&mut self, m: PostOutcomes, ctx: &mut Self::Context) {
         fault_point!("prediction_logger.outcomes");
+        if !self.complete {
+            let e = StoreError::Io("the outcome log cannot be read; it is tried again every second".into());
+            return drop(m.done.send(Err(unavailable(e))));
+        }
         let (results, commit) = self.post(m.outcomes, m.derived);
         let Some(commit) = commit else { return drop(m.done.send(Ok(results))) };
         self.posted += 1;
