@@ -42,9 +42,9 @@ impl Gradient {
     /// How long a window should be.
     pub const WINDOW: Span = Span(100_000);
 
-    /// Starts at `start`, stays within `min` and `max`.
+    /// Starts at `start`, stays within `min` and `max`; a smaller `max` is the word of the settings and counts.
     pub fn new(start: u64, min: u64, max: u64) -> Self {
-        let (min, max) = (min.max(1) as f64, max.max(min).max(1) as f64);
+        let (min, max) = (min.min(max).max(1) as f64, max.max(1) as f64);
         Gradient { limit: (start as f64).clamp(min, max), long_us: 0.0, min, max }
     }
 
@@ -54,7 +54,7 @@ impl Gradient {
 
     /// New bounds, as after a change of the settings; what was learnt is kept within them.
     pub fn rebound(&mut self, min: u64, max: u64) {
-        (self.min, self.max) = (min.max(1) as f64, max.max(min).max(1) as f64);
+        (self.min, self.max) = (min.min(max).max(1) as f64, max.max(1) as f64);
         self.limit = self.limit.clamp(self.min, self.max);
     }
 

@@ -107,7 +107,7 @@ proptest! {
         let mut g = Gradient::new(start, min, max);
         for (count, mean_us, in_flight) in windows {
             let limit = g.on_window(Window { count, mean_us, in_flight });
-            prop_assert!(limit >= min.max(1) && limit <= max.max(min).max(1));
+            prop_assert!(limit >= min.min(max).max(1) && limit <= max.max(1));
         }
     }
 

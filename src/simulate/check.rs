@@ -5,7 +5,6 @@ use super::ledger::Ledger;
 use super::naive;
 use super::project::MODEL;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
 use understudy_actors::api::Answer;
 use understudy_actors::system::System;
 use understudy_domain::event::LoggedEvent;
@@ -78,19 +77,20 @@ pub fn outcomes(disk: &Disk, ledger: &Ledger, jumps: u64) -> Checked {
     Ok(())
 }
 
-/// Nothing is in flight or queued when nobody waits.
+/// Nothing is in flight, waiting or queued when nobody asks.
 pub fn at_rest(system: &System) -> Checked {
-    let in_flight = system.deps.counters.in_flight.load(Relaxed);
-    ensure(in_flight == 0, || format!("{in_flight} requests in flight and nobody waits"))?;
+    let (in_flight, waiting) = system.admission.depth();
+    ensure(in_flight + waiting == 0, || format!("{in_flight} requests in flight, {waiting} waiting, and nobody asks"))?;
     let queued = system.log_queue();
     ensure(queued == 0, || format!("{queued} predictions queued for the log and nothing is under way"))
 }
 
 /// While requests are under way.
 pub fn bounds(system: &System) -> Checked {
-    let settings = &system.deps.settings;
-    let in_flight = system.deps.counters.in_flight.load(Relaxed);
-    ensure(in_flight <= settings.max_in_flight, || format!("{in_flight} requests in flight"))?;
+    let generation = system.generation();
+    let settings = &generation.settings;
+    let (in_flight, _) = system.admission.depth();
+    ensure(in_flight <= settings.admission.max_in_flight, || format!("{in_flight} requests in flight"))?;
     let queued = system.log_queue();
     ensure(queued <= settings.log_queue, || format!("{queued} predictions queued for the log"))
 }

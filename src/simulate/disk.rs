@@ -294,14 +294,9 @@ impl Disk {
         let state = State { dice, planted: BTreeMap::new(), fired: BTreeMap::new(), notes: Vec::new() };
         let shared = Arc::new(Shared(Mutex::new(state)));
         Disk {
-            events: SlowLog::new("events", MemoryEvents::default(), |l, r| EventLog::append(l, r), &shared),
-            predictions: SlowLog::new(
-                "predictions",
-                MemoryPredictions::default(),
-                |l, r| PredictionLog::append(l, r),
-                &shared,
-            ),
-            outcomes: SlowLog::new("outcomes", MemoryOutcomes::default(), |l, r| OutcomeLog::append(l, r), &shared),
+            events: SlowLog::new("events", MemoryEvents::default(), EventLog::append, &shared),
+            predictions: SlowLog::new("predictions", MemoryPredictions::default(), PredictionLog::append, &shared),
+            outcomes: SlowLog::new("outcomes", MemoryOutcomes::default(), OutcomeLog::append, &shared),
             features: Arc::new(SimFeatures { durable: MemoryFeatures::default(), shared: shared.clone() }),
             shared,
         }

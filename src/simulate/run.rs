@@ -14,11 +14,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use understudy_actors::admission::AdmissionLimits;
 use understudy_actors::api::{Answer, PredictCommand};
 use understudy_actors::blocking::Blocking;
 use understudy_actors::cell::Cell;
-use understudy_actors::deps::{ActorSettings, Deps};
+use understudy_actors::deps::{ActorSettings, Deps, LiveSettings};
 use understudy_actors::fault::{self, Action, Armed, Order, POINTS};
+use understudy_actors::generation::Declared;
 use understudy_actors::ports::{Clock, ModelLoader};
 use understudy_actors::system::{System, Threads};
 use understudy_domain::time::{DAY, MINUTE, SECOND};
@@ -73,6 +75,7 @@ struct World {
     clock: Arc<SimClock>,
     models: Arc<SimModels>,
     settings: ActorSettings,
+    live: LiveSettings,
     callers: Callers,
     ledger: Rc<RefCell<Ledger>>,
     trace: Rc<RefCell<Trace>>,
@@ -101,12 +104,18 @@ enum End {
 pub fn run(seed: u64) -> Run {
     ENTROPY.set(seed.wrapping_mul(1 << 32));
     let mut dice = Dice::new(seed, 1);
-    let settings = ActorSettings {
+    let live = LiveSettings {
         shards: dice.between(1, 3) as usize,
         max_entities: *dice.pick(&[3, 9, 1000]),
-        max_in_flight: *dice.pick(&[3, 8, 1024]),
+        admission: AdmissionLimits {
+            max_in_flight: *dice.pick(&[3, 8, 1024]),
+            max_wait: Duration::from_millis(*dice.pick(&[0, 100])),
+        },
         log_queue: *dice.pick(&[2, 1024]),
         log_sync: dice.percent(60),
+        ..LiveSettings::default()
+    };
+    let settings = ActorSettings {
         snapshot_every: *dice.pick(&[5, 40, 10_000]),
         blocking: Blocking::Inline,
         entropy,
@@ -117,6 +126,7 @@ pub fn run(seed: u64) -> Run {
         clock: Arc::default(),
         models: Arc::default(),
         settings,
+        live,
         callers: Callers::new(Dice::new(seed, 3)),
         ledger: Rc::default(),
         trace: Rc::default(),
@@ -133,12 +143,8 @@ pub fn run(seed: u64) -> Run {
     if world.stream {
         world.clock.set_stream();
     }
-    world.ledger.borrow_mut().sync = world.settings.log_sync;
-    let s = &world.settings;
-    world.note(format!(
-        "shards {}, entities {}, in flight {}, log queue {}, sync {}, snapshot every {}",
-        s.shards, s.max_entities, s.max_in_flight, s.log_queue, s.log_sync, s.snapshot_every
-    ));
+    world.ledger.borrow_mut().sync = world.live.log_sync;
+    world.note(format!("{:?}, snapshot every {}", world.live, world.settings.snapshot_every));
     world.models.register();
     let steps = world.dice.between(6, 14);
     let result = world.lives(steps);
@@ -183,7 +189,6 @@ impl World {
             builder.enable_all().start_paused(true).build().expect("a runtime of one thread")
         });
         let deps = Arc::new(Deps {
-            catalog: Arc::new(project::catalog()),
             settings: self.settings.clone(),
             clock: self.clock.clone(),
             wall: self.clock.clone(),
@@ -203,7 +208,8 @@ impl World {
             }
             let here = actix::Arbiter::current();
             let threads = Threads { features: here.clone(), logging: here.clone(), control: here };
-            let system = System::start_on(deps.clone(), &threads, Vec::new());
+            let declared = Declared { number: 1, catalog: Arc::new(project::catalog()), settings: self.live.clone() };
+            let system = System::start_on(deps.clone(), declared, &threads, Vec::new());
             let cells = [Cell::new(system.clone()), Cell::new(system.clone())];
             let end = self.live(&system, &cells, steps).await;
             if matches!(end, Ok(End::Stop | End::Done))
@@ -227,7 +233,7 @@ impl World {
                 self.disk.crash();
                 self.note("the process is gone".into());
                 // What was answered and not yet written when it died is what an asynchronous log may lose.
-                if !self.settings.log_sync {
+                if !self.live.log_sync {
                     let log = self.disk.durable_predictions();
                     let mut ledger = self.ledger.borrow_mut();
                     let gone: Vec<_> = ledger.answered.keys().filter(|id| !log.contains_key(id)).copied().collect();
@@ -432,7 +438,7 @@ impl World {
                 context: BTreeMap::from([("basket".to_owned(), Value::Float(10.0))]),
                 ..PredictCommand::default()
             };
-            let answer = cell.predict(command, Duration::from_secs(5)).await;
+            let answer = cell.predict(&cell.generation(), command, Duration::from_secs(5)).await;
             let answer: Answer = answer.map_err(|e| format!("a well system does not answer: {e:?}"))?;
             check::features(&answer, &log)?;
             check::route(&answer, &self.models.versions(MODEL)?)?;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use understudy_actors::api::{PredictCommand, Refusal, ReplayedPrediction};
 use understudy_actors::cell::{Cell, refusal_code};
+use understudy_domain::admission::Class;
 use understudy_domain::event::{Event, IngestOutcome};
 use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus, OutcomeTarget};
 use understudy_domain::time::{HOUR, MINUTE, SECOND, Timestamp};
@@ -232,12 +233,26 @@ pub async fn make(call: Call, cell: Cell, ledger: Rc<RefCell<Ledger>>, trace: Rc
 }
 
 async fn answer(call: Call, cell: &Cell, ledger: &Rc<RefCell<Ledger>>) -> String {
+    let class = match &call {
+        Call::Predict(_) | Call::Abandon(..) => Class::Serve,
+        Call::Ingest(_) | Call::Replay(_) | Call::Outcomes(_) => Class::Ingest,
+        Call::Report | Call::Explain(_) | Call::Train | Call::Look => Class::Read,
+    };
+    // As the gateway does: nothing is done for a request that was not let in.
+    let gate = cell.gate();
+    let model = if class == Class::Serve { gate.model(MODEL) } else { None };
+    let _ticket = match gate.enter(class, model, DEADLINE).await {
+        Ok(ticket) => ticket,
+        Err(e) => return refused(&e, ledger),
+    };
     match call {
         Call::Ingest(events) => ingest(events, cell, ledger).await,
         Call::Replay(lines) => replay(lines, cell, ledger).await,
         Call::Predict(command) => predict(command, cell, ledger).await,
         Call::Abandon(command, ms) => {
-            let _ = tokio::time::timeout(Duration::from_millis(ms), cell.predict(command, DEADLINE)).await;
+            let generation = cell.generation();
+            let asked = cell.predict(&generation, command, DEADLINE);
+            let _ = tokio::time::timeout(Duration::from_millis(ms), asked).await;
             ledger.borrow_mut().count("abandoned");
             "abandoned".into()
         }
@@ -342,7 +357,7 @@ async fn replay(lines: Vec<Event>, cell: &Cell, ledger: &Rc<RefCell<Ledger>>) ->
 
 async fn predict(command: PredictCommand, cell: &Cell, ledger: &Rc<RefCell<Ledger>>) -> String {
     let request = command.request_id.clone();
-    let answer = match cell.predict(command, DEADLINE).await {
+    let answer = match cell.predict(&cell.generation(), command, DEADLINE).await {
         Ok(answer) => answer,
         Err(e) => return refused(&e, ledger),
     };
