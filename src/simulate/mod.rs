@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod dice;
 mod disk;
+mod faults;
 mod ledger;
 mod naive;
 mod project;

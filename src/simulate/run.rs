@@ -3,7 +3,7 @@
 use super::check;
 use super::clock::SimClock;
 use super::dice::Dice;
-use super::disk::{self, Disk};
+use super::disk::Disk;
 use super::ledger::Ledger;
 use super::project::{self, MODEL, SimModels};
 use super::trace::Trace;
@@ -19,7 +19,7 @@ use understudy_actors::api::{Answer, PredictCommand};
 use understudy_actors::blocking::Blocking;
 use understudy_actors::cell::Cell;
 use understudy_actors::deps::{ActorSettings, Deps, LiveSettings};
-use understudy_actors::fault::{self, Action, Armed, Order, POINTS};
+use understudy_actors::fault::{self, Armed, POINTS};
 use understudy_actors::generation::Declared;
 use understudy_actors::ports::{Clock, ModelLoader};
 use understudy_actors::system::{System, Threads};
@@ -70,19 +70,19 @@ pub struct Failure {
 }
 
 /// What outlives the simulated process.
-struct World {
-    disk: Disk,
+pub(super) struct World {
+    pub(super) disk: Disk,
     clock: Arc<SimClock>,
-    models: Arc<SimModels>,
+    pub(super) models: Arc<SimModels>,
     settings: ActorSettings,
     live: LiveSettings,
     callers: Callers,
     ledger: Rc<RefCell<Ledger>>,
-    trace: Rc<RefCell<Trace>>,
-    dice: Dice,
-    armed: Armed,
+    pub(super) trace: Rc<RefCell<Trace>>,
+    pub(super) dice: Dice,
+    pub(super) armed: Armed,
     fired: BTreeMap<&'static str, u64>,
-    step: u64,
+    pub(super) step: u64,
     /// Times the clock went forward, and how far back it may still go.
     jumps: u64,
     back: u64,
@@ -172,7 +172,7 @@ impl World {
         Run { seed, steps: self.step, hash: trace.hash(), failure, fired, calls }
     }
 
-    fn note(&self, line: String) {
+    pub(super) fn note(&self, line: String) {
         self.trace.borrow_mut().note(line);
     }
 
@@ -287,63 +287,6 @@ impl World {
         let report = cells[0].monitor(MODEL, None, None).await.map_err(|e| format!("no report at the end: {e:?}"))?;
         check::monitor(&report, &self.disk)?;
         Ok(End::Done)
-    }
-
-    /// No fault is left.
-    fn heal(&self) {
-        self.disk.heal();
-        self.armed.plant(Vec::new());
-        *self.models.load_errors.lock().expect("no panic while held") = 0;
-        *self.models.train_errors.lock().expect("no panic while held") = 0;
-    }
-
-    fn plant_at_start(&mut self) {
-        let starts: Vec<_> = (0..POINTS.len()).filter(|i| POINTS[*i].ends_with(".started")).collect();
-        let more = [fault::index("model_pool.join"), fault::index("router.apply")];
-        if self.dice.percent(40) {
-            let point = *self.dice.pick(&[&starts[..], &more].concat());
-            let times = self.dice.between(1, 2);
-            self.armed.plant(vec![Order { point, action: Action::Panic, skip: self.dice.below(2), times }]);
-        }
-        if self.dice.percent(20) {
-            let reads = ["events.read", "predictions.read", "outcomes.read", "features.read"];
-            self.disk.plant(reads[self.dice.below(4) as usize], self.dice.between(1, 3));
-        }
-    }
-
-    fn plant_at_rest(&mut self) {
-        let name = *self.dice.pick(&["feature_shard.snapshot", "feature_shard.saved", "monitor.expired"]);
-        if self.dice.percent(20) {
-            self.armed.plant(vec![Order { point: fault::index(name), action: Action::Panic, skip: 0, times: 1 }]);
-        }
-        if self.dice.percent(20) {
-            self.disk.plant("features.save", 1);
-        }
-    }
-
-    /// Chooses the faults of a step; the time after which the process dies, if it does.
-    fn plant(&mut self) -> Option<Duration> {
-        let mut orders = Vec::new();
-        for _ in 0..self.dice.below(3) {
-            let point = self.dice.below(POINTS.len() as u64) as usize;
-            let skip = *self.dice.pick(&[0, 0, 1, 3, 8]);
-            orders.push(Order { point, action: Action::Panic, skip, times: 1 });
-        }
-        let told: Vec<_> = orders.iter().map(|o| format!("{} after {}", POINTS[o.point], o.skip)).collect();
-        self.note(format!("step {}: panics planted at {told:?}", self.step));
-        self.armed.plant(orders);
-        for _ in 0..self.dice.below(3) {
-            let name = *self.dice.pick(disk::FAULTS);
-            let times = if name.ends_with(".full") { self.dice.between(2, 6) } else { 1 };
-            self.disk.plant(name, times);
-        }
-        if self.dice.percent(5) {
-            *self.models.load_errors.lock().expect("no panic while held") = 1;
-        }
-        if self.dice.percent(10) {
-            *self.models.train_errors.lock().expect("no panic while held") = 1;
-        }
-        self.dice.percent(12).then(|| Duration::from_millis(self.dice.between(2, 60)))
     }
 
     /// A burst of calls with seeded pauses between them, through both cells at once.
