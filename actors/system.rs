@@ -162,6 +162,13 @@ impl System {
         self.escalation.raised().await
     }
 
+    /// Not ready from now on, for whoever asks `/readyz`; requests are still answered.
+    pub fn drain(&self) {
+        let vitals = Vitals::new("server", self.escalation.clone());
+        vitals.set_ready(false, "stopping: told to end");
+        self.register(vitals);
+    }
+
     /// The configuration in force.
     pub fn generation(&self) -> Arc<Generation> {
         self.current.load_full()

@@ -9,5 +9,6 @@ mod overload;
 mod project;
 mod replay;
 mod security;
+mod supervision;
 mod support;
 mod tidy;

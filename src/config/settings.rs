@@ -45,6 +45,8 @@ section! {
         max_body_bytes: usize = 1 << 20,
         /// A request not answered by then gets 504.
         request_timeout: Span = Span(5 * SECOND),
+        /// After SIGTERM: how long to go on serving, not ready, so that load balancers see it.
+        drain: Span = Span(5 * SECOND),
     }
 }
 

@@ -76,7 +76,7 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: i32 = 2048;
 /// Requests in flight may finish for this long after a stop.
-const DRAIN_SECONDS: u64 = 20;
+const DRAIN_SECONDS: u64 = 15;
 
 /// What the gateway is given besides its cells.
 pub struct Edge {

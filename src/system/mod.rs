@@ -5,6 +5,7 @@ mod edge;
 mod memory;
 mod metrics;
 mod signals;
+mod stop;
 
 pub use clock::{StreamClock, WallClock};
 
@@ -13,23 +14,23 @@ use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
 use crate::storage::{self, Store, StoreOptions};
+use signals::Stop;
 use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use stop::Unclean;
 use tokio::sync::oneshot;
 use understudy_actors::admission::AdmissionLimits;
 use understudy_actors::cell::Cell;
 use understudy_actors::deps::{ActorSettings, Deps, LiveSettings};
+use understudy_actors::fault;
 use understudy_actors::generation::Declared;
 use understudy_actors::ports::Clock;
 use understudy_actors::system::System;
 use understudy_domain::catalog::Catalog;
 use understudy_domain::problem::Problem;
-
-/// A server answers `/readyz` by then, or the start has failed.
-const START_POLL: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// Everything that is checked and opened before the first thread of ours runs.
 struct Prepared {
@@ -57,13 +58,14 @@ pub fn start(dir: &Path, overrides: Overrides) -> Result<Running, StartError> {
         .spawn(move || {
             actix::System::new().block_on(run(prepared, ready, async move {
                 let _ = stopped.await;
+                Stop::Now
             }))
         })
         .map_err(io)?;
     is_ready.recv().map_err(|_| StartError::new("the server ended before it was ready", "its log says why"))??;
     let mut running = Running::new(url, move || {
         let _ = stop.send(());
-        thread.join().map_err(|_| "the server thread panicked".to_owned())?
+        thread.join().map_err(|_| "the server thread panicked".to_owned())?.map_err(|unclean| unclean.why)
     });
     running.key = key;
     Ok(running)
@@ -80,14 +82,17 @@ pub fn serve(dir: &Path, overrides: Overrides) -> Result<(), StartError> {
             eprintln!("serving on {scheme}://{address}  (stop with Ctrl-C)");
         }
     });
-    actix::System::new()
-        .block_on(run(prepared, ready, signals::stop_asked()))
-        .map_err(|e| StartError::new(e, "restart it; nothing acknowledged is lost"))
+    actix::System::new().block_on(run(prepared, ready, signals::stop_asked())).map_err(|unclean| StartError {
+        message: unclean.why,
+        hint: String::new(),
+        exit: unclean.exit,
+    })
 }
 
 fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, StartError> {
     let project = Project::load(dir, overrides).map_err(|p| problems(&p))?;
     init_log(&project.settings.log);
+    arm_faults()?;
     let catalog = Catalog::compile(&project.features, &project.models, &project.rules)
         .map_err(|found| problems(&found.into_iter().map(|p| project.place(p)).collect::<Vec<_>>()))?;
     let settings = &project.settings;
@@ -121,8 +126,8 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
 async fn run(
     prepared: Prepared,
     ready: mpsc::Sender<Result<(), StartError>>,
-    until: impl Future<Output = ()>,
-) -> Result<(), String> {
+    until: impl Future<Output = Stop>,
+) -> Result<(), Unclean> {
     let Prepared { project, catalog, store, listener, data, secured } = prepared;
     let settings = &project.settings;
     let workers = match settings.server.workers {
@@ -172,26 +177,21 @@ async fn run(
         Ok(server) => server,
         Err(e) => {
             let _ = ready.send(Err(io(e)));
-            return Err("the gateway did not start".into());
+            return Err("the gateway did not start".to_owned().into());
         }
     };
     let handle = server.handle();
-    let serving = actix::spawn(server);
-    while !system.ready() {
-        tokio::time::sleep(START_POLL).await; // recovery reads the log; its length is not known here
-    }
-    tracing::info!(workers, project = %project.dir.display(), "ready");
-    let _ = ready.send(Ok(()));
-    until.await;
-    tracing::info!("stopping: no new requests, finishing those in flight");
-    handle.stop(true).await;
-    let _ = serving.await;
-    let saved = system.stop().await;
-    store.close();
-    saved.map_err(|e| {
-        let code = understudy_actors::cell::refusal_code(&e);
-        format!("not everything could be saved ({code}); the event log has it all and is read at the next start")
-    })
+    actix::spawn(server);
+    let mut until = std::pin::pin!(until);
+    let end = match stop::until_ready(&system, until.as_mut()).await {
+        Err(end) => end,
+        Ok(()) => {
+            tracing::info!(workers, project = %project.dir.display(), "ready");
+            let _ = ready.send(Ok(()));
+            stop::until_end(&system, until).await
+        }
+    };
+    stop::end(end, &system, handle, &store, settings.server.drain.std()).await
 }
 
 /// A worker's connections must leave file descriptors for the logs: a connection has two, and at
@@ -208,6 +208,14 @@ fn max_connections(wanted: usize, workers: usize) -> usize {
         );
     }
     wanted.min(most)
+}
+
+/// For tests of the real program: a fault at a named point of an actor. Inert unless the operator sets it.
+fn arm_faults() -> Result<(), StartError> {
+    let Ok(text) = std::env::var("UNDERSTUDY_FAULT") else { return Ok(()) };
+    fault::arm_process(&text).map_err(|e| StartError::new(e, "unset UNDERSTUDY_FAULT; it is for tests"))?;
+    tracing::warn!(fault = text, "UNDERSTUDY_FAULT is set: this server fails on purpose");
+    Ok(())
 }
 
 /// A recorded stream goes on where its log ends.

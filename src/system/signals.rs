@@ -1,15 +1,30 @@
-//! When to stop: SIGTERM or SIGINT.
+//! When to stop, and how: SIGTERM from whoever runs us, SIGINT from a person at the terminal.
+
+/// How the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Not ready from now on, but serving until load balancers have seen that.
+    Drain,
+    /// No new requests from now on.
+    Now,
+}
+
+/// Exit codes of a process that a signal ended: 128 and the signal's number.
+const INTERRUPTED: i32 = 130;
+const TERMINATED: i32 = 143;
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. What was acknowledged
 /// is on disk by then.
-pub async fn stop_asked() {
+pub async fn stop_asked() -> Stop {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    let stop = tokio::select! { _ = term.recv() => Stop::Drain, _ = int.recv() => Stop::Now };
     actix::spawn(async move {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        std::process::exit(130);
+        let code = tokio::select! { _ = term.recv() => TERMINATED, _ = int.recv() => INTERRUPTED };
+        tracing::warn!("told to stop a second time; ending at once");
+        std::process::exit(code);
     });
+    stop
 }

@@ -20,6 +20,7 @@ pub struct Server {
     child: Child,
     pub url: String,
     agent: ureq::Agent,
+    lines: std::sync::Mutex<Receiver<String>>,
 }
 
 impl Server {
@@ -33,6 +34,38 @@ impl Server {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh", PROGRAM, "serve", "--project"]);
         Self::started(command, project, set)
+    }
+
+    /// The same, with a fault planted at a point of an actor.
+    pub fn start_faulty(project: &Path, set: &[&str], fault: &str) -> Server {
+        let mut command = program(&["serve", "--project"]);
+        command.env("UNDERSTUDY_FAULT", fault);
+        Self::started(command, project, set)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// Waits for its end: exit code, and the lines of its log that nobody read.
+    pub fn end(mut self) -> (i32, Vec<String>) {
+        let mut lines = Vec::new();
+        while let Ok(line) = self.lines.get_mut().expect("lines").recv_timeout(PATIENCE) {
+            lines.push(line);
+        }
+        let status = self.child.wait().expect("a child");
+        (status.code().unwrap_or(-1), lines)
+    }
+
+    /// A POST that may meet a server which has ended: then `None`.
+    pub fn try_post(&self, path: &str, body: &Value) -> Option<u16> {
+        let sent = self.agent.post(format!("{}{path}", self.url)).content_type("application/json");
+        sent.send(body.to_string().as_bytes()).ok().map(|got| got.status().as_u16())
     }
 
     fn started(mut command: Command, project: &Path, set: &[&str]) -> Server {
@@ -54,7 +87,7 @@ impl Server {
                 Err(e) => panic!("the server did not start ({e}):\n{}", seen.join("\n")),
             }
         };
-        Server { child, url, agent: agent() }
+        Server { child, url, agent: agent(), lines: lines.into() }
     }
 
     pub fn kill(&mut self) {
