@@ -127,3 +127,32 @@ fn short_memory_is_named_in_every_answer() {
     assert!(answer.starts_with("HTTP/1.1 200"), "alive, and says so: {answer}");
     assert!(answer.contains("understudy-degraded: refuse_work"), "{answer}");
 }
+
+#[test]
+fn three_times_what_can_be_answered() {
+    use crate::flights::{MODEL, example, january, project, send, serve};
+    let project = project();
+    let server = serve(project.path());
+    for lines in january()[..2500].chunks(1000) {
+        send(&server, lines);
+    }
+    server.train(MODEL);
+    let example = example();
+    let example = example.to_str().expect("UTF-8");
+    let bench = |args: &[&str]| -> serde_json::Value {
+        let fixed = ["bench", "overload", "--url", &server.url, "--project", example, "--model", MODEL, "-o", "json"];
+        let (code, out, err) = run(&[&fixed, args].concat());
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).expect("JSON")
+    };
+    let report = bench(&["--seconds", "1", "--connections", "64", "--deadline-ms", "2000"]);
+    let n = |key: &str| report[key].as_f64().unwrap_or_else(|| panic!("{key}: {report}"));
+    // How much is answered depends on what else the machine does; that nothing is lost or late does not.
+    assert_eq!(n("failed"), 0.0, "{report}");
+    assert_eq!(n("due"), n("accepted") + n("refused") + n("late") + n("unsent"), "{report}");
+    assert!(n("accepted") > 0.0 && n("accepted_p99_ms") <= 2010.0, "{report}");
+    assert!(n("back_to_normal_s") < 10.0, "{report}");
+    let slow = bench(&["--seconds", "1", "--slow-clients", "200"]);
+    assert!(slow["slow_connections_open"].as_u64() >= Some(150), "{slow}");
+    assert!(slow["with"]["answered"].as_u64() > Some(0) && slow["with"]["failed"] == 0, "{slow}");
+}

@@ -23,6 +23,8 @@ use understudy_domain::time::Timestamp;
 /// Most headers of a request, and bytes of its target and headers together.
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 16 << 10;
+/// A body up to this length is read even if its request is refused.
+const SHORT_BODY_BYTES: usize = 64 << 10;
 /// Longest path parameter we look up.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -43,6 +45,12 @@ pub fn request_id(http: &HttpRequest) -> String {
         Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => id.to_owned(),
         _ => ulid::Ulid::generate().to_string(),
     }
+}
+
+/// Whether the body says that it is at most [`SHORT_BODY_BYTES`] long.
+pub fn is_short(http: &HttpRequest) -> bool {
+    let announced = http.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    announced.is_some_and(|n| n <= SHORT_BODY_BYTES)
 }
 
 /// Reads a body within the limits; refuses one that announces to be too long before reading it.

@@ -217,6 +217,10 @@ async fn admitted(
     if let Some((gate, class)) = gate
         && let Some(refusal) = gate.refuses(class, deadline)
     {
+        // A connection whose body was not read must be closed, and a new one costs more than reading a small body.
+        if http.method() == Method::POST && call::is_short(http) {
+            call::read_body(http, payload, limits).await?;
+        }
         return Err(refusal.into());
     }
     let body = match http.method() == Method::POST {
