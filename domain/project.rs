@@ -175,6 +175,9 @@ pub struct Checks {
     pub policy: Option<Policy>,
     /// Stands in for the value under `policy = "default"`.
     pub default: Option<Value>,
+    /// Personal: its values stand in no finding, and so in no refusal, answer or log line about one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pii: bool,
 }
 
 /// One `models/*.toml`.

@@ -88,7 +88,7 @@ impl Rules {
         out.add(Finding {
             rule: rule.id.clone(),
             feature: slot.map(|i| self.columns[i].name.clone()),
-            value: slot.map_or(Value::Null, |i| values[i].clone()),
+            value: slot.map_or(Value::Null, |i| self.columns[i].shown(values[i].clone())),
             expected: rule.expected.clone(),
             policy: rule.policy,
         });

@@ -7,6 +7,9 @@ use crate::project::ProfileSpec;
 use crate::value::{Value, ValueType};
 use std::collections::HashSet;
 
+/// Stands in a finding for a value that is personal.
+pub const WITHHELD: &str = "(withheld)";
+
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub(super) name: String,
@@ -19,6 +22,7 @@ pub(super) struct Column {
     pub(super) policy: Policy,
     /// Null if none was declared.
     pub(super) default: Value,
+    pub(super) pii: bool,
 }
 
 pub(super) fn type_word(t: ValueType) -> &'static str {
@@ -72,7 +76,13 @@ impl Column {
             Policy::Default => std::mem::replace(value, self.default.clone()),
             _ => value.clone(),
         };
-        out.add(Finding { rule: rule.to_string(), feature: Some(self.name.clone()), value: seen, expected, policy });
+        let value = self.shown(seen);
+        out.add(Finding { rule: rule.to_string(), feature: Some(self.name.clone()), value, expected, policy });
+    }
+
+    /// The value as a finding may show it.
+    pub(super) fn shown(&self, value: Value) -> Value {
+        if self.pii && !value.is_null() { Value::text(WITHHELD) } else { value }
     }
 }
 

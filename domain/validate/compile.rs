@@ -91,6 +91,7 @@ fn column(feature: &SignatureFeature, checks: &Checks, problems: &mut Vec<Proble
         max_length: checks.max_length.unwrap_or(usize::MAX),
         policy: checks.policy.unwrap_or(Policy::Reject),
         default: lift(checks.default.clone().unwrap_or_default(), feature.kind),
+        pii: checks.pii,
     };
     let mut problem = |key: &str, message: String, hint: &str| {
         problems.push(Problem::new(format!("{}.check.{key}", feature.name), message, hint));

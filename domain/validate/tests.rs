@@ -204,3 +204,24 @@ fn a_trial_counts_rows_per_rule() {
     assert_eq!((r.old.flagged, r.old.rejected, r.new.flagged, r.new.rejected), (2, 0, 7, 7));
     assert_eq!(r.new.examples, (3..8).map(PredictionId).collect::<Vec<_>>());
 }
+
+#[test]
+fn personal_values_stand_in_no_finding() {
+    let mut personal = checks(Some(Policy::Default));
+    personal.iter_mut().for_each(|c| c.pii = true);
+    personal[2].default = Some(Value::text("a"));
+    let expensive = BTreeMap::from([("cheap".to_string(), rule("x < 100.0", Policy::Flag, Some("x")))]);
+    let rules = Rules::compile(&signature(), &personal, &expensive, "m", &ProfileSpec::default()).unwrap();
+    let mut values = row(150.0, -7, "secret");
+    let v = rules.check(&mut values, None);
+    assert_eq!(v.findings.len(), 3, "{v:?}");
+    for finding in &v.findings {
+        assert_eq!(finding.value, Value::text("(withheld)"), "{finding:?}");
+        assert!(!format!("{finding:?}").contains("secret") && !finding.expected.contains("150"), "{finding:?}");
+    }
+    assert_eq!(values, row(150.0, 1, "a"), "the policy is applied all the same");
+    let mut missing = row(1.0, 1, "a");
+    missing[0] = Value::Null;
+    let nulls = rules.check(&mut missing, None);
+    assert!(nulls.findings.iter().all(|f| f.value.is_null()), "that there is no value may be said");
+}
