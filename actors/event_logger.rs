@@ -13,7 +13,7 @@ use crate::feature_shard::{FeatureShard, FoldEvents, RebuildState};
 use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
-use crate::prediction_logger::{PostOutcomes, PredictionLogger};
+use crate::prediction_logger::{PostOutcomes, PredictionLogger, unavailable};
 use actix::prelude::*;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -196,6 +196,8 @@ impl EventLogger {
         fault_point!("event_logger.ingest");
         // One generation for the whole batch.
         let (deps, generation) = (self.deps.clone(), self.current.load_full());
+        // Before anything is numbered or folded: what cannot be written would have to be taken back.
+        deps.events.accepting().and_then(|()| deps.outcomes.accepting()).map_err(unavailable)?;
         let state = self.state()?;
         let (mut batch, mut brought) = (Vec::with_capacity(m.events.len()), Vec::new());
         let outcomes: Vec<_> = m

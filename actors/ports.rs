@@ -18,8 +18,12 @@ use understudy_domain::value::Value;
 pub enum StoreError {
     /// The disk refused a read, write or sync.
     Io(String),
+    /// No space is left, or less than the floor; writing goes on by itself when there is space again.
+    DiskFull(String),
     /// A record did not match its checksum, or could not be decoded.
     Corrupt(String),
+    /// Intact, but written by a later version of this program.
+    Newer(String),
     /// The writer's queue is full; try again.
     Full,
     /// The store was closed.
@@ -30,7 +34,9 @@ impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StoreError::Io(e) => write!(f, "storage: {e}"),
+            StoreError::DiskFull(e) => write!(f, "the disk is full: {e}"),
             StoreError::Corrupt(e) => write!(f, "corrupt record: {e}"),
+            StoreError::Newer(e) => f.write_str(e),
             StoreError::Full => f.write_str("the log's queue is full"),
             StoreError::Closed => f.write_str("the store is closed"),
         }
@@ -53,6 +59,11 @@ pub trait Clock: Send + Sync {
 pub trait EventLog: Send + Sync {
     /// Highest durable sequence number, 0 if none.
     fn last_seq(&self) -> u64;
+    /// Whether records can be taken now. Asked before anything is done for a request, so that a full or failing
+    /// disk refuses it whole.
+    fn accepting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Appends in order; `seq`s continue the log without a gap.
     fn append(&self, events: Vec<LoggedEvent>) -> Commit;
     /// Visits events with `seq >= from` in order until told to stop.
@@ -60,6 +71,11 @@ pub trait EventLog: Send + Sync {
 }
 
 pub trait PredictionLog: Send + Sync {
+    /// Whether records can be taken now. Asked before anything is done for a request, so that a full or failing
+    /// disk refuses it whole.
+    fn accepting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn append(&self, records: Vec<PredictionRecord>) -> Commit;
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError>;
     /// The last `limit` predictions, newest first, of one model or of all.
@@ -74,6 +90,11 @@ pub trait PredictionLog: Send + Sync {
 }
 
 pub trait OutcomeLog: Send + Sync {
+    /// Whether records can be taken now. Asked before anything is done for a request, so that a full or failing
+    /// disk refuses it whole.
+    fn accepting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit;
     /// Visits outcomes in order of arrival, starting at position `from` (0 = all).
     fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError>;

@@ -319,6 +319,15 @@ impl Handler<LogPrediction> for PredictionLogger {
         self.join_prediction(&reference(&m.record), m.record.time);
         self.monitor(&m.record.model, PredictionServed(m.record.clone()));
         fault_point!("prediction_logger.joined");
+        // Seen by joins and monitors, but not on record: the answer says so.
+        if let Err(e) = self.deps.predictions.accepting() {
+            self.in_hand = 0;
+            match m.durable {
+                Some(durable) => drop(durable.send(Err(e))),
+                None => self.deps.counters.dropped(),
+            }
+            return;
+        }
         // Whatever else is already in the mailbox joins this group.
         if self.state.group.is_empty() {
             ctx.notify(WriteGroup);
@@ -365,13 +374,13 @@ impl Handler<FlushLog> for PredictionLogger {
     }
 }
 
-/// Storage trouble as the caller sees it. `ENOSPC` (28) has a code of its own: its remedy is another.
+/// Storage trouble as the caller sees it. A full disk has a code of its own: its remedy is another.
 pub fn unavailable(e: StoreError) -> Refusal {
     match &e {
         StoreError::Full => Refusal::Overloaded { retry_after_ms: 1000 },
-        StoreError::Io(text) if text.contains("os error 28") => Refusal::Unavailable {
+        StoreError::DiskFull(why) => Refusal::Unavailable {
             code: "disk_full",
-            detail: "the disk is full; free some space and send again".into(),
+            detail: format!("{why}; nothing was written: free some space and send again, no restart is needed"),
         },
         _ => Refusal::Unavailable { code: "storage_unavailable", detail: e.to_string() },
     }

@@ -138,8 +138,8 @@ impl System {
         })
     }
 
-    /// Vitals of an actor that a cell starts, so that its health is reported too.
-    pub(crate) fn register(&self, vitals: Arc<Vitals>) {
+    /// Vitals of an actor that a cell starts, or of a part outside of the actors, so that its health is reported too.
+    pub fn register(&self, vitals: Arc<Vitals>) {
         self.vitals.lock().unwrap_or_else(PoisonError::into_inner).push(vitals);
     }
 

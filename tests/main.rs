@@ -1,5 +1,6 @@
 //! The real program from the outside: its server over HTTP, its command line, its promises.
 
+mod chaos;
 mod cli;
 mod demo;
 mod flights;
@@ -9,6 +10,7 @@ mod overload;
 mod project;
 mod replay;
 mod security;
+mod storage_faults;
 mod supervision;
 mod support;
 mod tidy;

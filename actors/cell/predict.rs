@@ -209,9 +209,11 @@ impl Cell {
     }
 
     async fn log_record(&self, generation: &Generation, record: Arc<PredictionRecord>) -> Result<bool, Refusal> {
+        let open = self.deps().predictions.accepting();
         if !generation.settings.log_sync {
-            return Ok(self.log(generation, record, None));
+            return Ok(self.log(generation, record, None) && open.is_ok());
         }
+        open.map_err(crate::prediction_logger::unavailable)?;
         let (done, durable) = oneshot::channel();
         if !self.log(generation, record, Some(done)) {
             return Err(Refusal::Overloaded { retry_after_ms: 1000 });

@@ -101,6 +101,9 @@ impl Handler<PostOutcomes> for PredictionLogger {
 
     fn handle(&mut self, m: PostOutcomes, ctx: &mut Self::Context) {
         fault_point!("prediction_logger.outcomes");
+        if let Err(e) = self.deps.outcomes.accepting() {
+            return drop(m.done.send(Err(unavailable(e))));
+        }
         if !self.complete {
             let e = StoreError::Io("the outcome log cannot be read; it is tried again every second".into());
             return drop(m.done.send(Err(unavailable(e))));

@@ -1,5 +1,7 @@
 //! The words of the command line. Noun first: `model list`, `feature explain`.
 
+pub use super::args_outcome::{OutcomeArgs, OutcomeCommand};
+pub use super::args_storage::{ChaosCommand, StoreCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -113,6 +115,12 @@ pub enum Command {
     /// Run the real actors, on one thread and out of seeds, under faults; needs no project
     #[command(subcommand)]
     Simulate(SimulateCommand),
+    /// The data directory of a stopped server: check, move, shrink, copy
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Kill the real program, cut its power, damage its store, and check what it had acknowledged
+    #[command(subcommand)]
+    Chaos(ChaosCommand),
     /// Check the machine and the project for what would go wrong
     Doctor,
     /// Print the completion script of a shell
@@ -293,38 +301,6 @@ pub enum RulesCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum OutcomeCommand {
-    /// Post one outcome
-    Post(OutcomeArgs),
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("target").required(true).args(["request", "prediction"]))]
-#[command(group = clap::ArgGroup::new("truth").required(true).args(["label", "void"]))]
-pub struct OutcomeArgs {
-    #[arg(long)]
-    pub model: String,
-    /// The caller's id of the request
-    #[arg(long, value_name = "ID")]
-    pub request: Option<String>,
-    /// The prediction's id
-    #[arg(long, value_name = "ID")]
-    pub prediction: Option<String>,
-    /// True for the positive label
-    #[arg(long, action = clap::ArgAction::Set)]
-    pub label: Option<bool>,
-    /// There will be no outcome
-    #[arg(long)]
-    pub void: bool,
-    /// When it became true (RFC 3339); now if not said
-    #[arg(long)]
-    pub time: Option<String>,
-    /// Replaces an outcome of a lower revision
-    #[arg(long, default_value_t = 0)]
-    pub revision: u32,
-}
-
-#[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Check every file of the project; prints what is wrong, where, and the remedy
     Check,
@@ -337,7 +313,7 @@ pub enum ConfigCommand {
 }
 
 /// `KEY=VALUE`
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((k, v)) if !k.is_empty() => Ok((k.to_string(), v.to_string())),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
@@ -398,6 +374,14 @@ mod tests {
             "bench ingest",
             "simulate system --seeds 2000 --output json",
             "simulate system --seed 17",
+            "store verify data -o json",
+            "store export data --to f",
+            "store import new --from f",
+            "store compact data",
+            "store snapshot data --to copy",
+            "chaos kill --runs 300 --seed 7 --connections 8 --load-ms 500 -o json",
+            "chaos power --set storage.durability=process",
+            "chaos flip --bytes 65536 --every 64",
             "doctor",
             "completion bash",
         ] {

@@ -9,6 +9,9 @@ pub const FAILED: u8 = 1;
 /// Exit code of a wrong command line.
 pub const USAGE: u8 = 2;
 
+/// Exit code of a store that was read and is not well.
+pub const FINDINGS: u8 = 3;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CliError {
     pub message: String,

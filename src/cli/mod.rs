@@ -1,7 +1,10 @@
 //! The command line: a client of the HTTP gateway, and of nothing else that runs.
 
 pub mod args;
+mod args_outcome;
+mod args_storage;
 mod bench;
+mod chaos;
 mod client;
 mod config;
 mod demo;
@@ -21,6 +24,7 @@ mod replay;
 mod rules;
 mod simulate;
 mod source;
+mod store;
 mod table;
 mod target;
 mod verify;
@@ -76,9 +80,16 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Keys(c) => keys::run(&ctx, c),
         Command::Audit(c) => keys::audit(&ctx, c),
         Command::Simulate(c) => simulate::run(&ctx, c),
+        Command::Store(c) => store::run(&ctx, c),
+        Command::Chaos(c) => chaos::run(&ctx, c),
         Command::Doctor => doctor::run(&ctx),
         Command::Completion { shell } => completion(*shell),
     }
+}
+
+/// The example that `init` writes, for whoever needs a small project.
+pub fn example_project(dir: &std::path::Path) -> std::result::Result<(), String> {
+    init::write(dir, |_| ()).map_err(|e| e.message)
 }
 
 fn serve(ctx: &Context, set: &[(String, String)]) -> Result {

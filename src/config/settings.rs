@@ -23,6 +23,7 @@ section! {
     Settings {
         server: Server = Server::default(),
         storage: Storage = Storage::default(),
+        retention: Retention = Retention::default(),
         clock: Clock = Clock::default(),
         features: Features = Features::default(),
         limits: Limits = Limits::default(),
@@ -58,6 +59,22 @@ section! {
         durability: Durability = Durability::Power,
         /// A log segment is closed at this size, in bytes.
         segment_bytes: u64 = 256 << 20,
+        /// With less free space than this nothing is written to the logs, in bytes; 0 waits until the disk is full.
+        min_free_bytes: u64 = 1 << 30,
+        /// A segment that takes longer to open is treated as damaged and set aside.
+        open_deadline: Span = Span(MINUTE),
+    }
+}
+
+section! {
+    /// How much of each log is kept. Whole segments are deleted; 0 keeps everything.
+    Retention {
+        events_age: Span = Span::ZERO,
+        events_bytes: u64 = 0,
+        predictions_age: Span = Span::ZERO,
+        predictions_bytes: u64 = 0,
+        outcomes_age: Span = Span::ZERO,
+        outcomes_bytes: u64 = 0,
     }
 }
 

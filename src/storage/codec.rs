@@ -43,6 +43,22 @@ impl Record for EntityState {
 impl Record for u64 {
     const MAGIC: u8 = 0xA5;
 }
+/// What a segment must hold: compared when it is opened, so that a block that vanished is missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct SegmentSum {
+    pub blocks: u64,
+    /// Sum of the hashes of the blocks' keys, wrapping.
+    pub keys: u64,
+}
+impl SegmentSum {
+    pub fn add(&mut self, key: &[u8]) {
+        self.blocks += 1;
+        self.keys = self.keys.wrapping_add(xxhash_rust::xxh3::xxh3_64(key));
+    }
+}
+impl Record for SegmentSum {
+    const MAGIC: u8 = 0x87;
+}
 /// The layout of the feature store.
 impl Record for String {
     const MAGIC: u8 = 0x96;
@@ -114,23 +130,36 @@ pub fn frame<T: Record>(key: &[u8], body: &[u8]) -> Result<Vec<u8>, CodecError> 
     Ok(out)
 }
 
+/// An intact event frame of another version, with an empty body.
+pub fn frame_of_version(version: u8, key: &[u8]) -> Vec<u8> {
+    let head = [LoggedEvent::MAGIC, version, 0];
+    let sum = checksum(key, head, [0; 4], &[]);
+    [&head[..], &sum.to_le_bytes(), &[0; 4]].concat()
+}
+
 /// The whole length of a frame by its header, so that its parts can be put together.
 pub fn frame_len(start: &[u8]) -> Option<usize> {
     let len: [u8; 4] = start.get(7..HEADER)?.try_into().ok()?;
     Some(HEADER + u32::from_le_bytes(len) as usize)
 }
 
+/// Checks length and checksum of a frame of any kind.
+pub fn intact(key: &[u8], bytes: &[u8]) -> Result<(), CodecError> {
+    if frame_len(bytes) != Some(bytes.len()) {
+        return Err(CodecError::Corrupt("length differs from the header's".into()));
+    }
+    let (head, len) = ([bytes[0], bytes[1], bytes[2]], [bytes[7], bytes[8], bytes[9], bytes[10]]);
+    if checksum(key, head, len, &bytes[HEADER..]).to_le_bytes() != bytes[3..7] {
+        return Err(CodecError::Corrupt("checksum differs".into()));
+    }
+    Ok(())
+}
+
 /// Checks a frame and returns its body, decompressed.
 pub fn unframe<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     let corrupt = |what: &str| CodecError::Corrupt(what.to_owned());
-    if frame_len(bytes) != Some(bytes.len()) {
-        return Err(corrupt("length differs from the header's"));
-    }
-    let (head, len, body) =
-        ([bytes[0], bytes[1], bytes[2]], [bytes[7], bytes[8], bytes[9], bytes[10]], &bytes[HEADER..]);
-    if checksum(key, head, len, body).to_le_bytes() != bytes[3..7] {
-        return Err(corrupt("checksum differs"));
-    }
+    intact(key, bytes)?;
+    let (head, body) = ([bytes[0], bytes[1], bytes[2]], &bytes[HEADER..]);
     if head[0] != T::MAGIC {
         return Err(corrupt("record of another kind"));
     }

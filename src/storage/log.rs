@@ -1,16 +1,23 @@
 //! A log on segments: what the three logs share. Where records stand is the business of `Layout`.
 
-use super::codec::{self, CodecError, Record};
+use super::codec::{self, CodecError, Record, SegmentSum};
+use super::health::Health;
 use super::report::{OpenError, OpenReport, Warning};
-use super::segment::{self, Segments, guarded, make_durable, put};
+use super::segment::{self, SUM, Segments, guarded, make_durable, put};
+use super::watermark::Watermark;
 use super::writer::{Writer, WriterStats};
+use std::io::Write;
 use std::marker::PhantomData;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use understudy_actors::ports::{Commit, StoreError};
 
+/// A log that could not be mended is tried again after this long.
+const RETRY: Duration = Duration::from_millis(250);
+/// Bytes of the file that asks whether the disk takes any.
+const PROBE: usize = 256 * 1024;
 /// How many of the newest blocks are checked at open.
 const VERIFIED: usize = 64;
 
@@ -34,18 +41,24 @@ pub trait Layout: Record + Send + Sync + 'static {
 }
 
 /// Key of the position that a commit ends at, written in the same batch; sorts after every block.
-const TAIL: [u8; 3] = [0xff, b't', b'l'];
+pub const TAIL: [u8; 3] = [0xff, b't', b'l'];
 
 struct Active {
     n: u32,
-    /// A commit failed: nothing is written before the segment is reopened and cleared of it.
-    repair: bool,
+    /// What the segment holds; `None` in one that an earlier version of the program began.
+    sum: Option<SegmentSum>,
+    /// Why the last commit failed: nothing is written before the segment is reopened and cleared of it.
+    repair: Option<StoreError>,
+    tried: Instant,
 }
 
 /// The files of one log: segments and watermark.
 pub struct LogFiles<T> {
     pub segments: Segments,
+    watermark: Watermark,
     position: AtomicU64,
+    /// A commit failed and could not be mended yet.
+    blocked: AtomicBool,
     active: Mutex<Active>,
     power: bool,
     roll_at: u64,
@@ -54,16 +67,20 @@ pub struct LogFiles<T> {
 
 impl<T: Layout> LogFiles<T> {
     /// Opens the newest segment and finds the position; damage is set aside and reported.
-    pub fn open(root: &Path, options: &super::StoreOptions, report: &mut OpenReport) -> Result<Self, OpenError> {
-        let segments = Segments::list(root, T::NAME, options.cache_bytes)?;
+    pub fn open(
+        root: &Path,
+        options: &super::StoreOptions,
+        health: Arc<Health>,
+        report: &mut OpenReport,
+    ) -> Result<Self, OpenError> {
+        let segments = Segments::list(root, T::NAME, options, health)?;
         let power = options.durability == super::Durability::Power;
-        let acknowledged = match read_watermark(&segments.dir().join("watermark")) {
-            Ok(w) => w,
-            Err(detail) => {
-                report.warnings.push(Warning::WatermarkUnreadable { log: T::NAME, detail });
-                0
-            }
-        };
+        let (watermark, told) = Watermark::open(&segments.dir().join("watermark"))?;
+        segment::sync_dir(&segments.dir())?;
+        let acknowledged = told.acknowledged;
+        if let Some(detail) = told.damage {
+            report.warnings.push(Warning::WatermarkUnreadable { log: T::NAME, detail });
+        }
         let mut tail = None;
         if let Some(n) = segments.numbers().last().copied() {
             match segments.get(n).and_then(|db| recover::<T>(&db, acknowledged, n, report)) {
@@ -72,19 +89,21 @@ impl<T: Layout> LogFiles<T> {
                     // A crash right after a roll leaves an empty newest segment: the tail is in the one before.
                     let before = segments.numbers().iter().rev().nth(1).copied();
                     if let (0, Some(b)) = (t, before)
-                        && let Ok(t) = segments.get(b).and_then(|db| recover::<T>(&db, acknowledged, b, report))
+                        && let Some(db) = segments.readable(b)?
+                        && let Ok(t) = recover::<T>(&db, acknowledged, b, report)
                     {
                         tail = Some((n, t));
                     }
                 }
-                Err(StoreError::Io(e)) if e.contains("newer version") => return Err(OpenError::Newer(e)),
-                Err(e) => {
-                    let reason = e.to_string();
+                Err(StoreError::Newer(e)) => return Err(OpenError::Newer(e)),
+                Err(StoreError::Corrupt(reason)) => {
                     let to = segments.quarantine(n, &reason)?;
-                    report.warnings.push(Warning::Quarantined { name: format!("{}/{n:06}", T::NAME), to, reason });
+                    report.warnings.push(Warning::Quarantined { name: segments.label(n), to, reason });
                     // The lost segment's number is not used again, and older ones stay readable.
                     tail = Some((segments.create_from(n + 1)?, 0));
                 }
+                // The machine, not the data: nothing is moved, and the start is refused.
+                Err(e) => return Err(e.into()),
             }
         }
         let (active, found) = match tail {
@@ -94,11 +113,22 @@ impl<T: Layout> LogFiles<T> {
         if found < acknowledged {
             report.warnings.push(Warning::TailLost { log: T::NAME, found, acknowledged });
         }
+        if told.begun > found.max(acknowledged) {
+            let records = told.begun - found.max(acknowledged);
+            report.warnings.push(Warning::LostAtMost { log: T::NAME, records });
+        }
+        let db = segments.get(active)?;
+        let sum = sum_to_keep(&db)?;
+        watermark.acknowledge(found.max(acknowledged))?;
+        watermark.acknowledge(found.max(acknowledged))?;
+        watermark.begin(found.max(acknowledged))?;
         Ok(LogFiles {
             segments,
+            watermark,
             // Positions of lost records are never given out again.
             position: AtomicU64::new(found.max(acknowledged)),
-            active: Mutex::new(Active { n: active, repair: false }),
+            blocked: AtomicBool::new(false),
+            active: Mutex::new(Active { n: active, sum, repair: None, tried: Instant::now() }),
             power,
             roll_at: options.segment_bytes,
             _record: PhantomData,
@@ -110,49 +140,119 @@ impl<T: Layout> LogFiles<T> {
         self.position.load(SeqCst)
     }
 
+    fn active(&self) -> MutexGuard<'_, Active> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a commit can be expected to succeed.
+    pub fn accepting(&self) -> Result<(), StoreError> {
+        if self.segments.health.is_low() {
+            return Err(StoreError::DiskFull("less space is free than storage.min_free_bytes".into()));
+        }
+        if !self.blocked.load(SeqCst) {
+            return Ok(());
+        }
+        // Not waited for: a mending may take as long as an open.
+        let why = self.active.try_lock().ok().and_then(|active| active.repair.clone());
+        Err(why.unwrap_or_else(|| StoreError::Io("the log is being reopened".into())))
+    }
+
     /// Writes and makes durable; only the writer thread calls this. Returns the bytes written.
     pub fn commit(&self, records: Vec<T>) -> Result<u64, StoreError> {
         let (last, n) = (self.position(), records.len() as u64);
         let blocks = T::blocks(records, last)?;
-        let mut active = self.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if active.repair {
-            self.repair(active.n, last)?;
-            active.repair = false;
+        let mut active = self.active();
+        if let Some(why) = active.repair.clone() {
+            if active.tried.elapsed() < RETRY {
+                return Err(why);
+            }
+            self.mend(&mut active)?;
         }
-        if self.segments.bytes(active.n) >= self.roll_at {
-            active.n = self.segments.create()?;
+        let written = self.write(&mut active, &blocks, last + n);
+        match &written {
+            Ok(_) => self.position.store(last + n, SeqCst),
+            Err(e) => {
+                tracing::error!(log = T::NAME, %e, "a commit failed; the log is closed for writing until it is mended");
+                self.blocked.store(true, SeqCst);
+                active.repair = Some(e.clone());
+                // A full disk needs space first; the old handle goes on serving reads.
+                if !matches!(e, StoreError::DiskFull(_)) {
+                    let _ = self.mend(&mut active);
+                }
+            }
         }
-        match self.write(active.n, &blocks, last + n) {
-            Ok(bytes) => {
-                self.position.store(last + n, SeqCst);
-                Ok(bytes)
+        written
+    }
+
+    /// Mends a log whose last commit failed; true when it takes records (again).
+    pub fn try_mend(&self) -> bool {
+        if !self.blocked.load(SeqCst) {
+            return true;
+        }
+        let mut active = self.active();
+        active.repair.is_none() || self.mend(&mut active).is_ok()
+    }
+
+    fn mend(&self, active: &mut Active) -> Result<(), StoreError> {
+        active.tried = Instant::now();
+        let mended = self.probe().and_then(|()| self.repair(active.n, self.position()));
+        match mended {
+            Ok(sum) => {
+                (active.sum, active.repair) = (sum, None);
+                self.blocked.store(false, SeqCst);
+                tracing::info!(log = T::NAME, position = self.position(), "the log was reopened and checked");
+                Ok(())
             }
             Err(e) => {
-                active.repair = self.repair(active.n, last).is_err();
+                active.repair = Some(e.clone());
                 Err(e)
             }
         }
     }
 
-    fn write(&self, n: u32, blocks: &[Framed], end: u64) -> Result<u64, StoreError> {
-        let (mut batch, mut bytes) = (sled::Batch::default(), 0);
+    /// Whether the disk takes and keeps bytes at all: asked before the handle that serves reads is given up.
+    fn probe(&self) -> Result<(), StoreError> {
+        let path = self.segments.dir().join("probe");
+        let tried = std::fs::File::create(&path)
+            .and_then(|mut f| f.write_all(&[0x5a; PROBE]).and_then(|()| f.sync_data()))
+            .map_err(|e| segment::io(&path, e));
+        let _ = std::fs::remove_file(&path);
+        tried
+    }
+
+    fn write(&self, active: &mut Active, blocks: &[Framed], end: u64) -> Result<u64, StoreError> {
+        if self.segments.bytes(active.n) >= self.roll_at {
+            if let Some(sum) = &active.sum {
+                self.segments.seal(active.n, sum)?;
+            }
+            (active.n, active.sum) = (self.segments.create()?, Some(SegmentSum::default()));
+        }
+        self.watermark.begin(end)?;
+        let (mut batch, mut bytes, mut sum) = (sled::Batch::default(), 0, active.sum);
         for (key, frame) in blocks {
             put(&mut batch, key, frame);
             bytes += (key.len() + frame.len()) as u64;
+            if let Some(sum) = &mut sum {
+                sum.add(key);
+            }
         }
         put(&mut batch, &TAIL, &codec::encode(&TAIL, &end)?);
+        if let Some(sum) = &sum {
+            put(&mut batch, &SUM, &codec::encode(&SUM, sum)?);
+        }
         guarded(|| {
-            let db = self.segments.get(n)?;
+            let db = self.segments.get(active.n)?;
             db.apply_batch(batch).map_err(segment::engine)?;
-            make_durable(&db, &self.segments.path(n), self.power)
+            make_durable(&db, &self.segments.path(active.n), self.power)
         })?;
-        write_watermark(&self.segments.dir().join("watermark"), end)?;
+        self.watermark.acknowledge(end)?;
+        active.sum = sum;
         Ok(bytes)
     }
 
     /// After a failed flush the handle stays failed, and the kernel may have dropped the pages: close
     /// it, open it anew, check the tail, and take out what was never acknowledged.
-    fn repair(&self, n: u32, last: u64) -> Result<(), StoreError> {
+    fn repair(&self, n: u32, last: u64) -> Result<Option<SegmentSum>, StoreError> {
         self.segments.abandon(n);
         let repaired = self.segments.get(n).and_then(|db| {
             guarded(|| {
@@ -165,7 +265,8 @@ impl<T: Layout> LogFiles<T> {
                         T::NAME
                     )));
                 }
-                make_durable(&db, &self.segments.path(n), self.power)
+                make_durable(&db, &self.segments.path(n), self.power)?;
+                sum_to_keep(&db)
             })
         });
         if repaired.is_err() {
@@ -173,6 +274,18 @@ impl<T: Layout> LogFiles<T> {
         }
         repaired
     }
+}
+
+/// The sum to go on from: of what is there, if the segment has one or is new.
+fn sum_to_keep(db: &sled::Db) -> Result<Option<SegmentSum>, StoreError> {
+    let found = segment::sum_of(db)?;
+    let kept = match segment::stored_sum(db) {
+        Ok(None) => found.blocks == 0,
+        // What differs was reported when the segment was opened.
+        Ok(Some(_)) | Err(StoreError::Corrupt(_)) => true,
+        Err(e) => return Err(e),
+    };
+    Ok(kept.then_some(found))
 }
 
 /// Takes out every block beyond position `last`.
@@ -188,7 +301,14 @@ fn remove_after<T: Layout>(db: &sled::Db, last: u64) -> Result<(), StoreError> {
         }
     }
     put(&mut batch, &TAIL, &codec::encode(&TAIL, &last)?);
-    db.apply_batch(batch).map_err(segment::engine)
+    let with_sum = !matches!(segment::stored_sum(db), Ok(None));
+    db.apply_batch(batch).map_err(segment::engine)?;
+    if with_sum {
+        let mut batch = sled::Batch::default();
+        put(&mut batch, &SUM, &codec::encode(&SUM, &segment::sum_of(db)?)?);
+        db.apply_batch(batch).map_err(segment::engine)?;
+    }
+    Ok(())
 }
 
 /// Checks the newest blocks, drops damaged ones that nobody was told about, and returns the tail.
@@ -241,20 +361,6 @@ fn recover<T: Layout>(db: &sled::Db, acknowledged: u64, n: u32, report: &mut Ope
     })
 }
 
-fn read_watermark(path: &Path) -> Result<u64, String> {
-    match std::fs::read(path) {
-        Ok(bytes) => codec::decode::<u64>(b"watermark", &bytes).map_err(|e| e.to_string()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(e) => Err(e.to_string()),
-    }
-}
-
-fn write_watermark(path: &Path, seq: u64) -> Result<(), StoreError> {
-    let tmp = path.with_extension("tmp");
-    std::fs::write(&tmp, codec::encode(b"watermark", &seq)?).map_err(|e| segment::io(&tmp, e))?;
-    std::fs::rename(&tmp, path).map_err(|e| segment::io(path, e))
-}
-
 /// A log: its files and its writer thread.
 pub struct SegmentedLog<T: Layout> {
     pub files: Arc<LogFiles<T>>,
@@ -262,8 +368,13 @@ pub struct SegmentedLog<T: Layout> {
 }
 
 impl<T: Layout> SegmentedLog<T> {
-    pub fn open(root: &Path, options: &super::StoreOptions, report: &mut OpenReport) -> Result<Self, OpenError> {
-        let files = Arc::new(LogFiles::open(root, options, report)?);
+    pub fn open(
+        root: &Path,
+        options: &super::StoreOptions,
+        health: Arc<Health>,
+        report: &mut OpenReport,
+    ) -> Result<Self, OpenError> {
+        let files = Arc::new(LogFiles::open(root, options, health, report)?);
         let writer = Writer::start(files.clone(), options.queue_records)?;
         Ok(SegmentedLog { files, writer })
     }

@@ -64,8 +64,22 @@ impl Layout for PredictionRecord {
     }
 }
 
-fn decode(key: &[u8], frame: &[u8]) -> Result<Vec<PredictionRecord>, StoreError> {
-    codec::decode_block(key, frame).map_err(|e| StoreError::Corrupt(format!("predictions from {}: {e}", first_id(key))))
+/// The records of a block; none of a damaged one, which is reported.
+fn decode(
+    files: &LogFiles<PredictionRecord>,
+    segment: u32,
+    key: &[u8],
+    frame: &[u8],
+) -> Result<Vec<PredictionRecord>, StoreError> {
+    match codec::decode_block(key, frame) {
+        Ok(records) => Ok(records),
+        Err(e @ CodecError::Newer { .. }) => Err(e.into()),
+        Err(e) => {
+            let at = PredictionRecord::position(key).unwrap_or(u64::MAX);
+            files.segments.health.damaged(&files.segments.label(segment), at, &format!("from {}: {e}", first_id(key)));
+            Ok(Vec::new())
+        }
+    }
 }
 
 /// The blocks of one class in one segment, in order of their first id.
@@ -99,7 +113,7 @@ impl Cursor {
             if self.done {
                 return Ok(None);
             }
-            self.page = segment::page(&files.segments.get(self.segment)?, &self.start, &self.end)?.into();
+            self.page = segment::sound_page(&files.segments, self.segment, &mut self.start, &self.end)?.into();
             match self.page.back() {
                 Some((key, _)) => self.start = segment::after(key),
                 None => self.done = true,
@@ -132,13 +146,18 @@ impl SegmentedLog<PredictionRecord> {
     /// Highest id on disk: the end of the last block of some class.
     fn newest_id(&self) -> Result<Option<PredictionId>, StoreError> {
         let mut newest = None;
-        for segment in self.files.segments.numbers() {
-            let db = self.files.segments.get(segment)?;
+        for n in self.files.segments.numbers() {
+            let Some(db) = self.files.segments.readable(n)? else { continue };
             for class in 0..CLASSES {
-                let last = db.range(vec![class]..vec![class + 1]).next_back();
-                if let Some(entry) = last {
-                    let (key, _) = entry.map_err(|e| StoreError::Io(e.to_string()))?;
-                    newest = newest.max(Some(last_id(&key)));
+                // A key that cannot be read is met, and reported, by the scan that follows.
+                let last = segment::guarded(|| {
+                    db.range(vec![class]..vec![class + 1]).next_back().transpose().map_err(segment::engine)
+                });
+                match last {
+                    Ok(Some((key, _))) => newest = newest.max(Some(last_id(&key))),
+                    Ok(None) => {}
+                    Err(StoreError::Corrupt(_)) => newest = Some(PredictionId(u128::MAX)),
+                    Err(e) => return Err(e),
                 }
             }
         }
@@ -147,13 +166,17 @@ impl SegmentedLog<PredictionRecord> {
 }
 
 impl PredictionLog for SegmentedLog<PredictionRecord> {
+    fn accepting(&self) -> Result<(), StoreError> {
+        self.files.accepting()
+    }
     fn append(&self, records: Vec<PredictionRecord>) -> Commit {
         self.append_records(records)
     }
 
-    /// Of two records with one id, the first that was appended.
+    /// Newest segments first: what is asked for was mostly logged a moment ago. Of two records with one id in a
+    /// segment, the first that was appended.
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError> {
-        for segment in self.files.segments.numbers() {
+        for segment in self.files.segments.numbers().into_iter().rev() {
             let mut best: Option<(u64, PredictionRecord)> = None;
             for class in 0..CLASSES {
                 let mut cursor = Cursor::new(segment, class, id, id);
@@ -163,7 +186,7 @@ impl PredictionLog for SegmentedLog<PredictionRecord> {
                     if best.as_ref().is_some_and(|(b, _)| *b < at) {
                         continue;
                     }
-                    if let Some(r) = decode(&key, &frame)?.into_iter().find(|r| r.id == id) {
+                    if let Some(r) = decode(&self.files, segment, &key, &frame)?.into_iter().find(|r| r.id == id) {
                         best = Some((at, r));
                     }
                 }
@@ -231,7 +254,9 @@ impl PredictionLog for SegmentedLog<PredictionRecord> {
                 next.pop();
                 let Some((key, frame)) = cursors[i].page.pop_front() else { continue };
                 let at = PredictionRecord::position(&key).unwrap_or(u64::MAX);
-                let records = decode(&key, &frame)?.into_iter().zip(at..).filter(|(r, _)| r.id >= from);
+                let segment = cursors[i].segment;
+                let records =
+                    decode(&self.files, segment, &key, &frame)?.into_iter().zip(at..).filter(|(r, _)| r.id >= from);
                 merged.extend(records.map(|(r, at)| Reverse(Item(at, r))));
                 if let Some(id) = cursors[i].peek(&self.files, from)? {
                     next.push(Reverse((id, i)));

@@ -59,10 +59,13 @@ pub enum Warning {
     TailLost { log: &'static str, found: u64, acknowledged: u64 },
     /// Damaged blocks from this position on were dropped; none had been acknowledged.
     TailDropped { name: String, from: u64, detail: String },
-    /// Incident: an acknowledged block is damaged. Reading it gives an error.
+    /// Incident: an acknowledged block is damaged. It is left out when read.
     DamagedBlock { name: String, position: u64, detail: String },
     /// A directory could not be opened and was moved away; the store went on without it.
     Quarantined { name: String, to: PathBuf, reason: String },
+    /// The program ended while records were being written. In async mode so many predictions may have been answered
+    /// and are not on record; nothing else was acknowledged of them.
+    LostAtMost { log: &'static str, records: u64 },
     /// The watermark file is damaged: a lost tail would not be noticed this time.
     WatermarkUnreadable { log: &'static str, detail: String },
 }
@@ -81,6 +84,9 @@ impl fmt::Display for Warning {
             }
             Warning::Quarantined { name, to, reason } => {
                 write!(f, "{name} could not be opened and was moved to {} ({reason})", to.display())
+            }
+            Warning::LostAtMost { log, records } => {
+                write!(f, "{log}: lost_at_most={records}: the last group was being written when the program ended")
             }
             Warning::WatermarkUnreadable { log, detail } => write!(f, "{log}: watermark unreadable ({detail})"),
         }

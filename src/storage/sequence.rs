@@ -58,32 +58,46 @@ impl<T: Layout> SegmentedLog<T> {
         // Start where the block that holds `from` is: old segments stay closed.
         let mut first = 0;
         for (i, n) in numbers.iter().enumerate().rev() {
-            let db = files.segments.get(*n)?;
-            if segment::guarded(|| Ok(db.range(..=segment::part_key(&key, 0)).next_back().is_some()))? {
+            let Some(db) = files.segments.readable(*n)? else { continue };
+            let reaches = segment::guarded(|| {
+                db.range(..=segment::part_key(&key, 0)).next_back().transpose().map_err(segment::engine)
+            });
+            if matches!(reaches, Ok(Some(_)) | Err(StoreError::Corrupt(_))) {
                 first = i;
                 break;
             }
         }
+        let mut expected = None;
         for n in &numbers[first.min(numbers.len())..] {
-            let db = files.segments.get(*n)?;
+            let label = files.segments.label(*n);
+            let Some(db) = files.segments.readable(*n)? else { continue };
             let at = segment::guarded(|| {
                 db.range(..=segment::part_key(&key, u16::MAX)).next_back().transpose().map_err(segment::engine)
-            })?;
+            });
             drop(db);
-            let mut start = at.map_or(key.to_vec(), |(k, _)| k[..k.len() - 2].to_vec());
+            let mut start = match at {
+                Ok(Some((k, _))) => k[..k.len().saturating_sub(2)].to_vec(),
+                _ => key.to_vec(),
+            };
             loop {
-                let page = segment::page(&files.segments.get(*n)?, &start, &end.to_be_bytes())?;
+                let page = segment::sound_page(&files.segments, *n, &mut start, &end.to_be_bytes())?;
                 let Some((last, _)) = page.last() else { break };
                 start = segment::after(last);
                 for (key, frame) in page {
                     let Some(first) = T::position(&key) else { continue };
-                    let records = codec::decode_block::<T>(&key, &frame).map_err(|e| {
-                        StoreError::Corrupt(format!(
-                            "{} at {first} in {}: {e}",
-                            T::NAME,
-                            files.segments.path(*n).display()
-                        ))
-                    })?;
+                    let records = match codec::decode_block::<T>(&key, &frame) {
+                        Ok(records) => records,
+                        Err(e @ CodecError::Newer { .. }) => return Err(e.into()),
+                        Err(e) => {
+                            files.segments.health.damaged(&label, first, &e.to_string());
+                            continue;
+                        }
+                    };
+                    if let Some(expected) = expected.filter(|want| first > *want) {
+                        let what = format!("positions {expected} to {} are missing", first - 1);
+                        files.segments.health.damaged(&label, expected, &what);
+                    }
+                    expected = Some(first + records.len() as u64);
                     for (r, position) in records.into_iter().zip(first..) {
                         if position >= from && position <= end && visit(r).is_break() {
                             return Ok(());
@@ -92,6 +106,12 @@ impl<T: Layout> SegmentedLog<T> {
                 }
             }
         }
+        // The end of the log itself: what the newest segment lost shows up nowhere else.
+        if let Some(expected) = expected.filter(|want| *want <= end) {
+            let newest = files.segments.label(numbers.last().copied().unwrap_or(0));
+            let what = format!("positions {expected} to {end} are missing");
+            files.segments.health.damaged(&newest, expected, &what);
+        }
         Ok(())
     }
 }
@@ -99,6 +119,9 @@ impl<T: Layout> SegmentedLog<T> {
 impl EventLog for SegmentedLog<LoggedEvent> {
     fn last_seq(&self) -> u64 {
         self.files.position()
+    }
+    fn accepting(&self) -> Result<(), StoreError> {
+        self.files.accepting()
     }
     fn append(&self, events: Vec<LoggedEvent>) -> Commit {
         self.append_records(events)
@@ -109,6 +132,9 @@ impl EventLog for SegmentedLog<LoggedEvent> {
 }
 
 impl OutcomeLog for SegmentedLog<OutcomeRecord> {
+    fn accepting(&self) -> Result<(), StoreError> {
+        self.files.accepting()
+    }
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit {
         self.append_records(records)
     }

@@ -1,5 +1,7 @@
 //! The data directory as a whole: lock, free space, the three logs and the feature store.
 
+use super::health::{Health, HealthReport};
+use super::keeper::{Keeper, Mend};
 use super::log::SegmentedLog;
 use super::report::{OpenError, OpenReport};
 use super::segment::io;
@@ -9,6 +11,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use understudy_actors::ports::{EventLog, FeatureStore, OutcomeLog, PredictionLog, StoreError};
 use understudy_domain::event::LoggedEvent;
 use understudy_domain::prediction::{OutcomeRecord, PredictionRecord};
@@ -37,6 +40,10 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Free bytes on the disk below which the store does not open.
     pub free_floor: u64,
+    /// Free bytes on the disk below which nothing is written to the logs.
+    pub min_free: u64,
+    /// A database that takes longer to open is treated as damaged.
+    pub open_deadline: Duration,
 }
 
 impl Default for StoreOptions {
@@ -47,6 +54,8 @@ impl Default for StoreOptions {
             queue_records: 65_536,
             cache_bytes: 32 << 20,
             free_floor: 256 << 20,
+            min_free: 0,
+            open_deadline: Duration::from_secs(60),
         }
     }
 }
@@ -74,6 +83,8 @@ pub struct Store {
     features: Arc<SledFeatures>,
     report: OpenReport,
     durability: Durability,
+    health: Arc<Health>,
+    keeper: Keeper,
     /// Held for as long as the store: the lock goes with the descriptor.
     _lock: File,
 }
@@ -88,15 +99,42 @@ impl Store {
             return Err(OpenError::NoSpace { path: dir.to_owned(), free, floor: options.free_floor });
         }
         let mut report = OpenReport::default();
-        Ok(Store {
-            events: Arc::new(SegmentedLog::open(dir, &options, &mut report)?),
-            predictions: Arc::new(SegmentedLog::open(dir, &options, &mut report)?),
-            outcomes: Arc::new(SegmentedLog::open(dir, &options, &mut report)?),
-            features: Arc::new(SledFeatures::open(dir, &options, &mut report)?),
-            report,
-            durability: options.durability,
-            _lock: lock,
-        })
+        super::compact::finish(dir)?;
+        let health = Arc::new(Health::default());
+        let events = Arc::new(SegmentedLog::open(dir, &options, health.clone(), &mut report)?);
+        let predictions = Arc::new(SegmentedLog::open(dir, &options, health.clone(), &mut report)?);
+        let outcomes = Arc::new(SegmentedLog::open(dir, &options, health.clone(), &mut report)?);
+        let features = Arc::new(SledFeatures::open(dir, &options, &mut report)?);
+        let keeper = {
+            let mends: Vec<Mend> = vec![mend(&events), mend(&predictions), mend(&outcomes)];
+            Keeper::start(dir.to_owned(), options.min_free, health.clone(), mends)?
+        };
+        let durability = options.durability;
+        Ok(Store { events, predictions, outcomes, features, report, durability, health, keeper, _lock: lock })
+    }
+
+    /// Damage that reading met, and space.
+    pub fn health(&self) -> HealthReport {
+        self.health.report()
+    }
+
+    /// Why a log takes no records now, if it does not.
+    pub fn accepting(&self) -> Result<(), StoreError> {
+        self.events.files.accepting()?;
+        self.predictions.files.accepting()?;
+        self.outcomes.files.accepting()
+    }
+
+    pub(super) fn state(&self) -> &SledFeatures {
+        &self.features
+    }
+
+    /// The three logs.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn logs(
+        &self,
+    ) -> (&SegmentedLog<LoggedEvent>, &SegmentedLog<PredictionRecord>, &SegmentedLog<OutcomeRecord>) {
+        (&self.events, &self.predictions, &self.outcomes)
     }
 
     pub fn events(&self) -> Arc<dyn EventLog> {
@@ -138,6 +176,7 @@ impl Store {
 
     /// Commits what is queued, joins the threads and closes the files. Later appends get `Closed`.
     pub fn close(&self) {
+        self.keeper.stop();
         self.events.close();
         self.predictions.close();
         self.outcomes.close();
@@ -151,13 +190,18 @@ impl Drop for Store {
     }
 }
 
+fn mend<T: super::log::Layout>(log: &Arc<SegmentedLog<T>>) -> Mend {
+    let files = log.files.clone();
+    Box::new(move || files.try_mend())
+}
+
 /// Free bytes for this user on the disk that holds `dir`.
 pub fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
     let s = rustix::fs::statvfs(dir).map_err(|e| io(dir, e.into()))?;
     Ok(s.f_bavail.saturating_mul(s.f_frsize))
 }
 
-fn take_lock(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn take_lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK_FILE);
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io(&path, e))?;

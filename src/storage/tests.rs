@@ -4,88 +4,13 @@ use super::codec::{self, CodecError, Record};
 use super::*;
 use std::ops::ControlFlow::Continue;
 use std::path::Path;
-use understudy_domain::event::{Event, LoggedEvent};
-use understudy_domain::features::EntityState;
-use understudy_domain::prediction::*;
-use understudy_domain::time::Timestamp;
-use understudy_domain::value::Value;
+use understudy_domain::event::LoggedEvent;
 
 pub fn options() -> StoreOptions {
     StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, free_floor: 0, ..StoreOptions::default() }
 }
 
-/// Text that does not compress, the same for the same arguments.
-fn noise(seed: u64, len: usize) -> String {
-    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        char::from(33 + (x >> 32) as u8 % 90)
-    };
-    (0..len).map(|_| next()).collect()
-}
-
-pub fn event(seq: u64, size: usize) -> LoggedEvent {
-    let event = Event {
-        id: format!("e{seq}"),
-        kind: "flight.departed".into(),
-        time: Timestamp(1_365_000_000_000_000 + seq as i64),
-        entities: [("carrier".into(), Some("UA".into())), ("origin".into(), None)].into(),
-        properties: [("note".into(), Value::text(&noise(seq, size))), ("delay".into(), Value::Float(4.5))].into(),
-    };
-    LoggedEvent { seq, ingested: Timestamp(7), late: seq.is_multiple_of(2), event }
-}
-
-pub fn prediction(millis: u64, entropy: u64, model: &str) -> PredictionRecord {
-    let time = Timestamp(millis as i64 * 1000);
-    PredictionRecord {
-        id: PredictionId::new(time, entropy as u128),
-        model: model.into(),
-        version: "3".into(),
-        feature_set: "fs".into(),
-        epoch: 4,
-        request_id: Some(format!("r{entropy}")),
-        time,
-        entities: [("carrier".into(), Some("UA".into()))].into(),
-        context: [("hour".into(), Value::Int(12))].into(),
-        vector: vec![Value::Float(0.25), Value::Null, Value::Bool(true), Value::text("JFK")],
-        ages: vec![Some(60), None],
-        score: 0.75,
-        label: "late".into(),
-        confidence: 0.75,
-        verdict: Verdict::Flagged,
-        findings: vec![Finding {
-            rule: "schema.range".into(),
-            feature: Some("delay".into()),
-            value: Value::Int(-1),
-            expected: "between 0 and 200".into(),
-            policy: Policy::Default,
-        }],
-        timing: Timing { total_us: 9, ..Timing::default() },
-    }
-}
-
-pub fn outcome(i: u64) -> OutcomeRecord {
-    let target = match i % 2 {
-        0 => OutcomeTarget::PredictionId(PredictionId(i as u128)),
-        _ => OutcomeTarget::RequestId(format!("r{i}")),
-    };
-    OutcomeRecord {
-        model: "m".into(),
-        target,
-        label: [Some(true), Some(false), None][i as usize % 3],
-        time: Timestamp(i as i64),
-        revision: 1,
-    }
-}
-
-/// A state that remembers `n` sequence numbers that do not compress.
-pub fn state(n: u64) -> EntityState {
-    let recent: Vec<u64> = (0..n).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
-    let json = serde_json::json!({"entity": 1, "series": [], "seen": {"floor": 7, "recent": recent}});
-    serde_json::from_value(json).unwrap()
-}
+pub use super::sample::{event, outcome, prediction, state};
 
 fn fill(dir: &Path, seqs: std::ops::RangeInclusive<u64>) {
     let s = Store::open(dir, options()).unwrap();
@@ -224,8 +149,11 @@ fn a_damaged_acknowledged_block_is_reported_and_never_served() {
     let s = Store::open(dir.path(), options()).unwrap();
     assert!(matches!(&s.report().warnings[..], [Warning::DamagedBlock { position: 2, .. }]), "{:?}", s.report());
     assert_eq!(s.events().last_seq(), 4);
-    let e = seqs(&s).unwrap_err().to_string();
-    assert!(e.contains("events at 2"), "{e}");
+    assert_eq!(seqs(&s).unwrap(), [1, 3, 4]);
+    assert_eq!(seqs(&s).unwrap(), [1, 3, 4]);
+    let health = s.health();
+    assert_eq!(health.damaged, 1, "told once: {health:?}");
+    assert!(health.findings[0].contains("events/000001 at 2"), "{health:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::memory;
 use crate::gateway::{Connections, MetricsText};
 use crate::security::Security;
+use crate::storage::Store;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
@@ -32,6 +33,7 @@ pub struct Readings {
     connections: Arc<Connections>,
     security: Arc<Security>,
     memory_cap: u64,
+    store: Arc<Store>,
 }
 
 type Read = fn(&Readings) -> f64;
@@ -80,6 +82,18 @@ const GAUGES: &[(&str, &str, &str, Read)] = &[
     ("understudy.prediction_log.dropped", "{record}", "Predictions the log could not take", |r| {
         r.system.deps.counters.log_dropped.load(Relaxed) as f64
     }),
+    ("understudy.storage.free", "By", "Free space on the disk of the data directory", |r| {
+        r.store.health().free_bytes as f64
+    }),
+    ("understudy.storage.closed", "1", "1 while the logs take no records: full or failing disk", |r| {
+        f64::from(u8::from(r.store.accepting().is_err()))
+    }),
+    ("understudy.storage.damaged", "{block}", "Damaged places that reading met and left out", |r| {
+        r.store.health().damaged as f64
+    }),
+    ("understudy.storage.quarantined", "{segment}", "Segments that were set aside since the start", |r| {
+        r.store.health().quarantined as f64
+    }),
     ("understudy.event_log.last_seq", "{event}", "Durable events", |r| r.system.deps.events.last_seq() as f64),
     ("understudy.features.entities", "{entity}", "Entities in memory", |r| {
         r.system.feature_stats().iter().map(|t| t.entities as f64).sum()
@@ -104,8 +118,9 @@ pub fn inventory(
     connections: Arc<Connections>,
     security: Arc<Security>,
     memory_cap: u64,
+    store: Arc<Store>,
 ) -> MetricsText {
-    let readings = Arc::new(Readings { system, connections, security, memory_cap });
+    let readings = Arc::new(Readings { system, connections, security, memory_cap, store });
     let registry = Registry::new();
     let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
     let provider = match exporter {

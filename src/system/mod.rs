@@ -6,6 +6,7 @@ mod memory;
 mod metrics;
 mod signals;
 mod stop;
+mod storage;
 
 pub use clock::{StreamClock, WallClock};
 
@@ -13,7 +14,7 @@ use crate::cli::host::{Overrides, Running, StartError};
 use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
-use crate::storage::{self, Store, StoreOptions};
+use crate::storage::{Durability, Store, StoreOptions};
 use signals::Stop;
 use std::io::IsTerminal;
 use std::net::TcpListener;
@@ -108,10 +109,12 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
     listener.set_nonblocking(true).map_err(io)?;
     let options = StoreOptions {
         durability: match settings.storage.durability {
-            config::Durability::Power => storage::Durability::Power,
-            config::Durability::Process => storage::Durability::Process,
+            config::Durability::Power => Durability::Power,
+            config::Durability::Process => Durability::Process,
         },
         segment_bytes: settings.storage.segment_bytes,
+        min_free: settings.storage.min_free_bytes,
+        open_deadline: settings.storage.open_deadline.std(),
         ..StoreOptions::default()
     };
     let store = Store::open(&data, options).map_err(|e| {
@@ -154,9 +157,12 @@ async fn run(
     resume_clock(&deps);
     let declared = Declared { number: 1, catalog: Arc::new(catalog), settings: live_settings(settings, workers) };
     let system = System::start(deps, declared);
+    let store = Arc::new(store);
+    actix::spawn(storage::watch(system.clone(), store.clone(), settings.clone()));
     let connections = Arc::<Connections>::default();
     let memory_cap = memory::cap(settings.limits.memory_cap_bytes);
-    let metrics = metrics::inventory(system.clone(), connections.clone(), secured.security.clone(), memory_cap);
+    let security = secured.security.clone();
+    let metrics = metrics::inventory(system.clone(), connections.clone(), security, memory_cap, store.clone());
     secured.keep_fresh();
     actix::spawn(memory::watch(system.clone(), memory_cap));
     let cells = system.clone();
