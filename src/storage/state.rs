@@ -23,6 +23,9 @@ fn state_key(shard: usize, entity: EntityHash) -> Result<Vec<u8>, StoreError> {
     Ok([&shard_key(b's', shard)?[..], &entity.0.to_be_bytes()].concat())
 }
 
+/// What is done with a key and its frame.
+type Entry<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
+
 /// The `state/` directory.
 pub struct SledFeatures {
     path: PathBuf,
@@ -147,7 +150,7 @@ impl SledFeatures {
     }
 
     /// Every entry under its key as it stands, checked; the first damaged one is an error.
-    pub fn entries(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    pub fn entries(&self, each: Entry<'_>) -> Result<(), StoreError> {
         let db = {
             let mut slot = self.slot();
             self.handle(&mut slot)?
