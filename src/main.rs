@@ -1,7 +1,12 @@
 //! The program: sets up the process, then hands over to the command line.
 
 use std::process::ExitCode;
+use understudy::simulate::meter::Metered;
 use understudy::{cli, system};
+
+/// Metered for `simulate parsers`; otherwise one relaxed load per allocation.
+#[global_allocator]
+static ALLOCATOR: Metered<std::alloc::System> = Metered(std::alloc::System);
 
 fn main() -> ExitCode {
     single_threaded_matrices();

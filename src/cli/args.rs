@@ -382,6 +382,7 @@ mod tests {
             "chaos kill --runs 300 --seed 7 --connections 8 --load-ms 500 -o json",
             "chaos power --set storage.durability=process",
             "chaos flip --bytes 65536 --every 64",
+            "simulate parsers --inputs 1000000 --target predict --seed 3",
             "doctor",
             "completion bash",
         ] {

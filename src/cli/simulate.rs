@@ -4,7 +4,7 @@ use super::args::SimulateCommand;
 use super::error::{CliError, Result};
 use super::output;
 use super::target::Context;
-use crate::simulate::{self, Run};
+use crate::simulate::{self, Run, parsers};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub fn run(ctx: &Context, command: &SimulateCommand) -> Result {
     match command {
         SimulateCommand::System { seeds, seed } => system(ctx, *seeds, *seed),
+        SimulateCommand::Parsers { inputs, target, seed } => parsers(ctx, *inputs, target.as_deref(), *seed),
     }
 }
 
@@ -74,4 +75,41 @@ fn system(ctx: &Context, seeds: u64, only: Option<u64>) -> Result {
         ))
         .hint(format!("`understudy simulate system --seed {}` replays it and prints its last lines", run.seed))),
     }
+}
+
+fn parsers(ctx: &Context, inputs: u64, only: Option<&str>, seed: u64) -> Result {
+    let names = parsers::names();
+    let chosen: Vec<_> = names.iter().copied().filter(|n| only.is_none_or(|o| o == *n)).collect();
+    if chosen.is_empty() {
+        let what = only.unwrap_or_default();
+        return Err(CliError::usage(format!("no parser is named `{what}`; there are: {}", names.join(", "))));
+    }
+    // What panics is counted and told with its input; thousands of backtraces would hide that.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut campaigns = Vec::new();
+    for name in chosen {
+        let done = parsers::campaign(name, seed, inputs).expect("the name is one of the targets");
+        if !ctx.json {
+            output::line(&format!(
+                "{:13} {} inputs, {} taken, {} panics, {} hangs, {} over-allocations; slowest {} us, most held {} KiB",
+                done.target,
+                done.inputs,
+                done.accepted,
+                done.panics,
+                done.hangs,
+                done.over_allocations,
+                done.slowest_us,
+                done.peak_bytes >> 10
+            ));
+            for f in &done.findings {
+                output::line(&format!("  --target {name} --seed {} --inputs 1: {}: {}", f.seed, f.what, f.input));
+            }
+        }
+        campaigns.push(done);
+    }
+    let failed: Vec<_> = campaigns.iter().filter(|c| !c.holds()).map(|c| c.target).collect();
+    if ctx.json {
+        output::json(&json!({"inputs": inputs, "seed": seed, "failed": failed, "targets": campaigns}));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(CliError::new(format!("findings in: {}", failed.join(", ")))) }
 }

@@ -2,22 +2,22 @@
 //!
 //! `docs/http.md` tells the contract in words, `openapi.json` in full; `routes.rs` is the one table of routes.
 
-mod call;
+pub(crate) mod call;
 mod connections;
 pub mod error;
-mod event_forms;
+pub(crate) mod event_forms;
 mod events;
 mod health;
 mod json;
-mod outcomes;
-mod predict;
+pub(crate) mod outcomes;
+pub(crate) mod predict;
 mod read;
 mod replay;
 pub mod routes;
 mod rules;
 mod shapes;
 mod together;
-mod v2;
+pub(crate) mod v2;
 
 pub use connections::{Connections, raise_file_limit};
 pub use routes::configure;

@@ -38,7 +38,7 @@ struct Batch {
 }
 
 #[derive(Debug)]
-enum Asked {
+pub enum Asked {
     One(OutcomeRecord),
     Many(Vec<OutcomeRecord>),
 }
@@ -62,7 +62,7 @@ impl Posted {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Asked, Fault> {
+pub fn parse(body: &[u8]) -> Result<Asked, Fault> {
     #[derive(Deserialize)]
     struct Shape {
         outcomes: Option<serde::de::IgnoredAny>,

@@ -117,15 +117,20 @@ impl Artefact {
 
 fn read_manifest(path: &Path) -> Result<Manifest, String> {
     let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let text = read_regular(path, MAX_MANIFEST_BYTES)?;
+    parse_manifest(&read_regular(path, MAX_MANIFEST_BYTES)?).map_err(|e| wrong(&e))
+}
+
+/// The manifest in a file's bytes; its files are named plainly, and each once.
+pub fn parse_manifest(text: &[u8]) -> Result<Manifest, String> {
+    let wrong = |e: &dyn std::fmt::Display| e.to_string();
     // The format's number first: another format need not have this one's fields.
-    let any: serde_json::Value = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
+    let any: serde_json::Value = serde_json::from_slice(text).map_err(|e| wrong(&e))?;
     match any.get("manifest_version").and_then(serde_json::Value::as_u64) {
         Some(1) => {}
         Some(v) => return Err(wrong(&format!("manifest_version {v} is newer than this program, which reads 1"))),
         None => return Err(wrong(&"`manifest_version` is missing; this program reads 1")),
     }
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
+    let manifest: Manifest = serde_json::from_slice(text).map_err(|e| wrong(&e))?;
     if manifest.files.len() > MAX_FILES {
         return Err(wrong(&format!("{} files; at most {MAX_FILES} are taken", manifest.files.len())));
     }
@@ -156,7 +161,7 @@ fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
 }
 
 /// Limits of the safetensors header, before the parser sees it.
-fn check_header(weights: &[u8]) -> Result<(), String> {
+pub fn check_header(weights: &[u8]) -> Result<(), String> {
     let length = weights.first_chunk::<8>().map(|b| u64::from_le_bytes(*b)).ok_or("too short for a header")?;
     if length > MAX_HEADER_BYTES || length + 8 > weights.len() as u64 {
         return Err(format!(

@@ -7,7 +7,9 @@ mod dice;
 mod disk;
 mod faults;
 mod ledger;
+pub mod meter;
 mod naive;
+pub mod parsers;
 mod project;
 mod run;
 #[cfg(test)]

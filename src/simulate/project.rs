@@ -88,7 +88,7 @@ pub fn catalog() -> Catalog {
 }
 
 /// The smallest real model: a logistic regression over rows made up once a process.
-fn artefact() -> &'static Artefact {
+pub fn artefact() -> &'static Artefact {
     static TRAINED: OnceLock<Artefact> = OnceLock::new();
     TRAINED.get_or_init(|| {
         let catalog = catalog();

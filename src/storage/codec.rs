@@ -137,6 +137,12 @@ pub fn frame_of_version(version: u8, key: &[u8]) -> Vec<u8> {
     [&head[..], &sum.to_le_bytes(), &[0; 4]].concat()
 }
 
+/// A frame around any head and body, with the checksum that fits: what a forger or a faulty writer could leave.
+pub fn sealed(key: &[u8], head: [u8; 3], body: &[u8]) -> Vec<u8> {
+    let len = (body.len() as u32).to_le_bytes();
+    [&head[..], &checksum(key, head, len, body).to_le_bytes(), &len, body].concat()
+}
+
 /// The whole length of a frame by its header, so that its parts can be put together.
 pub fn frame_len(start: &[u8]) -> Option<usize> {
     let len: [u8; 4] = start.get(7..HEADER)?.try_into().ok()?;

@@ -13,4 +13,16 @@ pub enum SimulateCommand {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Mutated bytes for every parser of outside bytes: no panic, no hang, no allocation out of proportion
+    Parsers {
+        /// How many inputs a target
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+        inputs: u64,
+        /// One target only; all if not said
+        #[arg(long)]
+        target: Option<String>,
+        /// Where the inputs start: input n follows from this number plus n
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }

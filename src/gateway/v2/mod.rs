@@ -4,8 +4,8 @@
 //! by entity, whose features we look up, are the business of `/v1`.
 
 mod answer;
-mod request;
-mod rows;
+pub(crate) mod request;
+pub(crate) mod rows;
 mod tensor;
 
 use super::call::{Call, ok};
