@@ -20,9 +20,6 @@ use targets::{TARGETS, Target};
 const SLOW: Duration = Duration::from_secs(1);
 /// After so long it never ends: the process says which input it was, and ends.
 const HUNG: Duration = Duration::from_secs(20);
-/// Bytes that may be allocated per byte of input, and for free: the tables of a decompressor, a model's layers.
-const PER_BYTE: u64 = 16;
-const FREE: u64 = 512 << 10;
 
 /// What a campaign over one target showed.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -110,7 +107,7 @@ impl Campaign {
             self.hangs += 1;
             self.found(seed, format!("took {} ms", took.as_millis()), input);
         }
-        if peak > PER_BYTE * input.len() as u64 + FREE {
+        if peak > target.bound.per_byte * input.len() as u64 + target.bound.free {
             self.over_allocations += 1;
             self.found(seed, format!("held {peak} bytes for {} of input", input.len()), input);
         }

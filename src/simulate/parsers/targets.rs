@@ -27,23 +27,38 @@ pub const KEY: &[u8] = b"key";
 pub struct Target {
     pub name: &'static str,
     pub parse: fn(&[u8]) -> bool,
+    pub bound: Bound,
 }
 
+/// What may be held at once: bytes per byte of input, and bytes for free.
+#[derive(Clone, Copy)]
+pub struct Bound {
+    pub per_byte: u64,
+    pub free: u64,
+}
+
+/// Bytes from the network or of files that others make.
+const OUTSIDE: Bound = Bound { per_byte: 16, free: 512 << 10 };
+/// The operator's own files: trees with the place of every key, parsed as each kind of file in turn.
+const PROJECT: Bound = Bound { per_byte: 64, free: 512 << 10 };
+/// Records whose checksum is right may announce a decompressed body, and serde a mebibyte of elements.
+const RECORD: Bound = Bound { per_byte: 16, free: (codec::MAX_BODY as u64) + (2 << 20) };
+
 pub const TARGETS: &[Target] = &[
-    Target { name: "predict", parse: |b| predict::parse(b, MOST).is_ok() },
-    Target { name: "events", parse: |b| events("application/json", b) },
-    Target { name: "ndjson", parse: |b| events("application/x-ndjson", b) },
-    Target { name: "cloudevents", parse: cloudevents },
-    Target { name: "outcomes", parse: |b| outcomes::parse(b).is_ok() },
-    Target { name: "infer", parse: |b| infer(b, None) },
-    Target { name: "infer-binary", parse: infer_binary },
-    Target { name: "project", parse: toml },
-    Target { name: "expression", parse: expression },
-    Target { name: "words", parse: words },
-    Target { name: "frame", parse: frame },
-    Target { name: "record", parse: record },
-    Target { name: "manifest", parse: |b| parse_manifest(b).is_ok() },
-    Target { name: "weights", parse: weights },
+    Target { name: "predict", parse: |b| predict::parse(b, MOST).is_ok(), bound: OUTSIDE },
+    Target { name: "events", parse: |b| events("application/json", b), bound: OUTSIDE },
+    Target { name: "ndjson", parse: |b| events("application/x-ndjson", b), bound: OUTSIDE },
+    Target { name: "cloudevents", parse: cloudevents, bound: OUTSIDE },
+    Target { name: "outcomes", parse: |b| outcomes::parse(b).is_ok(), bound: OUTSIDE },
+    Target { name: "infer", parse: |b| infer(b, None), bound: OUTSIDE },
+    Target { name: "infer-binary", parse: infer_binary, bound: OUTSIDE },
+    Target { name: "project", parse: toml, bound: PROJECT },
+    Target { name: "expression", parse: expression, bound: OUTSIDE },
+    Target { name: "words", parse: words, bound: OUTSIDE },
+    Target { name: "frame", parse: frame, bound: OUTSIDE },
+    Target { name: "record", parse: record, bound: RECORD },
+    Target { name: "manifest", parse: |b| parse_manifest(b).is_ok(), bound: OUTSIDE },
+    Target { name: "weights", parse: weights, bound: OUTSIDE },
 ];
 
 fn events(content_type: &str, body: &[u8]) -> bool {

@@ -35,7 +35,7 @@ fn a_finding_is_counted_and_replayed_by_its_seed() {
         assert!(input.first() != Some(&b'!'), "planted");
         true
     }
-    let target = Target { name: "picky", parse: picky };
+    let target = Target { name: "picky", parse: picky, bound: targets::Bound { per_byte: 16, free: 1 << 20 } };
     let watch = Watch::default();
     let mut done = campaign("words", 0, 0).expect("a target");
     done.one(&target, b"?", 3, &watch);
