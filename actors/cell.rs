@@ -11,6 +11,7 @@ pub use predict::refusal_code;
 
 use crate::admission::Gate;
 use crate::api::*;
+use crate::config_watcher::ConfigWatcher;
 use crate::deps::Deps;
 use crate::event_logger::IngestEvents;
 use crate::generation::Generation;
@@ -60,6 +61,20 @@ impl Cell {
     /// The configuration in force: taken once per request and handed to what answers it.
     pub fn generation(&self) -> Arc<Generation> {
         self.system.current.load_full()
+    }
+
+    /// Asks the config watcher.
+    pub async fn configuration<M, T>(&self, question: M) -> Result<T, Refusal>
+    where
+        M: Message<Result = Result<T, Refusal>> + Send + 'static,
+        T: Send + 'static,
+        ConfigWatcher: Handler<M>,
+    {
+        let watcher = self.system.config().ok_or_else(|| Refusal::Unavailable {
+            code: "no_project_files",
+            detail: "this server has no files to watch".into(),
+        })?;
+        watcher.send(question).await.map_err(mailbox)?
     }
 
     /// The gate that every request of this worker passes before anything is done for it.

@@ -8,6 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use understudy_domain::time::Span;
 
+/// What may be deleted from the logs; zero keeps it for ever.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Retention {
+    pub events_age: Span,
+    pub events_bytes: u64,
+    pub predictions_age: Span,
+    pub predictions_bytes: u64,
+    pub outcomes_age: Span,
+    pub outcomes_bytes: u64,
+}
+
 /// Settings that change with a generation, while requests are being answered; units are in the names or types.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveSettings {
@@ -35,6 +46,7 @@ pub struct LiveSettings {
     pub max_events: usize,
     /// Longest wait for an answer; a request may ask for less.
     pub request_timeout: Duration,
+    pub retention: Retention,
 }
 
 impl Default for LiveSettings {
@@ -52,6 +64,7 @@ impl Default for LiveSettings {
             max_instances: 1000,
             max_events: 10_000,
             request_timeout: Duration::from_secs(5),
+            retention: Retention::default(),
         }
     }
 }

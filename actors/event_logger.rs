@@ -9,7 +9,7 @@
 use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
 use crate::fault_point;
-use crate::feature_shard::{FeatureShard, FoldEvents, RebuildState};
+use crate::feature_shard::{CatchUp, FeatureShard, FoldEvents, RebuildState};
 use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
@@ -42,10 +42,11 @@ pub struct Ingested {
     pub commit: Option<Commit>,
 }
 
+/// Outcomes, commit, per shard whether its set serves and its fold, joined outcomes.
 type Taken = (
     Vec<IngestOutcome>,
     Option<Commit>,
-    Vec<oneshot::Receiver<Result<(), Refusal>>>,
+    Vec<(bool, oneshot::Receiver<Result<(), Refusal>>)>,
     Option<oneshot::Receiver<Result<Vec<OutcomeResult>, Refusal>>>,
 );
 
@@ -66,11 +67,27 @@ pub struct KnownEvents {
     pub ids: Vec<u128>,
 }
 
+/// From the reply on these shards hold every event that was acknowledged, and get every further batch.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct AttachSet {
+    pub id: u64,
+    pub shards: Vec<Addr<FeatureShard>>,
+}
+
+/// All other sets get no more batches.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DetachSets {
+    pub keep: u64,
+}
+
 pub struct EventLogger {
     deps: Arc<Deps>,
     current: Current,
     vitals: Arc<Vitals>,
-    shards: Vec<Addr<FeatureShard>>,
+    /// Sets of shards that get every batch: the one that serves, and one that is being built.
+    sets: Vec<(u64, Vec<Addr<FeatureShard>>)>,
     logger: Addr<PredictionLogger>,
     /// Rebuilds so far: what was appended before the last one is settled and cannot fail any more.
     life: u64,
@@ -97,8 +114,9 @@ impl State {
 
 impl EventLogger {
     pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, logger: Addr<PredictionLogger>) -> Self {
-        let shards = current.load().features.shards.clone();
-        EventLogger { deps, current, vitals, shards, logger, life: 0, state: None }
+        let serving = current.load().features.clone();
+        let sets = vec![(serving.id, serving.shards.clone())];
+        EventLogger { deps, current, vitals, sets, logger, life: 0, state: None }
     }
 
     /// Waits until all that was appended is durable or refused, then reads the state back. Messages wait meanwhile.
@@ -117,7 +135,7 @@ impl EventLogger {
                 self.state = Some(state);
                 // The shards may hold events that were never committed, under numbers that will be given again.
                 if self.life > 1 {
-                    self.shards.iter().for_each(|shard| shard.do_send(RebuildState));
+                    self.sets.iter().flat_map(|(_, shards)| shards).for_each(|shard| shard.do_send(RebuildState));
                 }
                 self.vitals.set_ready(true, "");
             }
@@ -199,6 +217,7 @@ impl EventLogger {
         // Before anything is numbered or folded: what cannot be written would have to be taken back.
         deps.events.accepting().and_then(|()| deps.outcomes.accepting()).map_err(unavailable)?;
         let state = self.state()?;
+        state.seen.set_window(generation.settings.dedupe_window);
         let (mut batch, mut brought) = (Vec::with_capacity(m.events.len()), Vec::new());
         let outcomes: Vec<_> = m
             .events
@@ -218,10 +237,11 @@ impl EventLogger {
         let batch = Arc::new(batch);
         let mut folds = Vec::new();
         if !batch.is_empty() {
-            for shard in &self.shards {
+            for (set, shard) in self.sets.iter().flat_map(|(id, shards)| shards.iter().map(move |s| (id, s))) {
                 let (done, folded) = oneshot::channel();
                 shard.do_send(FoldEvents { events: batch.clone(), done });
-                folds.push(folded);
+                // Waited for in any case: the set may serve a moment later. A set in the making may fail.
+                folds.push((*set == generation.features.id, folded));
             }
         }
         fault_point!("event_logger.sent");
@@ -292,8 +312,11 @@ impl Handler<IngestEvents> for EventLogger {
         let taken = self.ingest(m, ctx);
         Box::pin(async move {
             let (outcomes, commit, folds, joined) = taken?;
-            for fold in folds {
-                fold.await.unwrap_or_else(|_| Err(lost("a feature shard")))?;
+            for (serves, fold) in folds {
+                let folded = fold.await.unwrap_or_else(|_| Err(lost("a feature shard")));
+                if serves {
+                    folded?;
+                }
             }
             if let Some(joined) = joined {
                 joined.await.map_err(|_| lost("the prediction logger"))??;
@@ -330,6 +353,42 @@ impl Handler<AbandonHeld> for EventLogger {
         if self.state.as_ref().is_some_and(|state| !state.held.is_empty()) {
             self.rebuild(ctx);
         }
+    }
+}
+
+impl Handler<AttachSet> for EventLogger {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+
+    fn handle(&mut self, m: AttachSet, _: &mut Self::Context) -> Self::Result {
+        let AttachSet { id, shards } = m;
+        let attached = self.state().map(|state| {
+            let until = state.next_seq - 1 - state.held.len() as u64;
+            let held = Arc::new(state.held.clone());
+            let caught_up: Vec<_> = shards.iter().map(|shard| shard.send(CatchUp { until })).collect();
+            if !held.is_empty() {
+                for shard in &shards {
+                    shard.do_send(FoldEvents { events: held.clone(), done: oneshot::channel().0 });
+                }
+            }
+            caught_up
+        });
+        if attached.is_ok() {
+            self.sets.push((id, shards));
+        }
+        Box::pin(async move {
+            for caught_up in attached? {
+                caught_up.await.map_err(|_| lost("a feature shard"))??;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Handler<DetachSets> for EventLogger {
+    type Result = ();
+
+    fn handle(&mut self, m: DetachSets, _: &mut Self::Context) {
+        self.sets.retain(|(id, _)| *id == m.keep);
     }
 }
 

@@ -6,12 +6,18 @@
 //! **On restart** the state is its last snapshot plus the event log after the snapshot's sequence number, plus
 //! what was folded and is still on its way to the log.
 
+mod catch_up;
+mod layout;
+
+pub use catch_up::{CatchUp, SetMaxEntities};
+pub use layout::{Layout, Scan, layout_id};
+
 use crate::api::Refusal;
 use crate::deps::Deps;
 use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::guard::Vitals;
-use crate::ports::{FeatureStore, StoreError};
+use crate::ports::StoreError;
 use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -22,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use understudy_domain::entity::EntityHash;
 use understudy_domain::event::LoggedEvent;
-use understudy_domain::features::{EntityState, FeatureTable, Plan};
+use understudy_domain::features::{EntityState, FeatureTable};
 
 /// A snapshot waits this long for the log to become durable up to its watermark, then tries again later.
 const DURABLE_WAIT: Duration = Duration::from_secs(5);
@@ -90,28 +96,6 @@ pub struct FeatureShard {
     saving: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What a shard folds by: the definitions, how entities are shared out, and where the state is kept.
-#[derive(Clone)]
-pub struct Layout {
-    pub plan: Arc<Plan>,
-    pub shards: usize,
-    /// Entities in memory over all shards.
-    pub max_entities: usize,
-    /// Holds the state of this layout alone.
-    pub store: Arc<dyn FeatureStore>,
-}
-
-impl Layout {
-    pub fn empty_table(&self, index: usize) -> FeatureTable {
-        FeatureTable::new(self.plan.clone(), index, self.shards, (self.max_entities / self.shards).max(1))
-    }
-
-    /// What saved state belongs to: other features or another number of shards start from the log.
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.plan.id(), self.shards)
-    }
-}
-
 impl FeatureShard {
     pub fn new(index: usize, layout: Layout, deps: Arc<Deps>, vitals: Arc<Vitals>, table: SharedTable) -> Self {
         refuse_reads(&table);
@@ -158,10 +142,17 @@ impl FeatureShard {
             });
             unsaved.extend(table.take_evicted());
         };
+        let scan = self.layout.scan.clone();
         self.deps.events.scan(watermark + 1, &mut |e| {
             apply(&e);
-            ControlFlow::Continue(())
+            if e.seq.is_multiple_of(1024) {
+                scan.seq.fetch_max(e.seq, Relaxed);
+            }
+            if scan.stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        if scan.stop.load(Relaxed) {
+            return Err(StoreError::Closed);
+        }
         // Once more what the log has by now: applying an event again changes nothing.
         self.tail.iter().flat_map(|batch| batch.iter()).for_each(apply);
         if let Some(e) = failed {

@@ -6,7 +6,7 @@
 
 use crate::api::Refusal;
 use crate::deps::LiveSettings;
-use crate::feature_shard::{FeatureShard, Layout, SharedTable};
+use crate::feature_set::FeatureSet;
 use crate::model_pool::LoadedModel;
 use crate::monitor::Monitor;
 use actix::Addr;
@@ -24,14 +24,6 @@ pub struct Declared {
     pub number: u64,
     pub catalog: Arc<Catalog>,
     pub settings: LiveSettings,
-}
-
-/// Window state for one set of definitions: the shards that fold events, and their published tables.
-pub struct FeatureSet {
-    pub layout: Layout,
-    pub shards: Vec<Addr<FeatureShard>>,
-    /// Each is written by its shard alone and read by every cell.
-    pub tables: Vec<SharedTable>,
 }
 
 /// The configuration in force, whole.
@@ -133,6 +125,16 @@ pub fn bind(catalog: &Catalog, plan: &ModelPlan, loaded: &LoadedModel) -> Result
         if (meta.kind, meta.nullable) != (feature.kind, feature.nullable) {
             return Err(format!(
                 "{who} was trained on `{}` of another type: train it again or restore the feature",
+                feature.name
+            ));
+        }
+        if let (Some(then), Some(now)) =
+            (loaded.runtime.manifest().meanings.get(&feature.name), catalog.plan.meaning(&feature.name))
+            && then != now
+        {
+            return Err(format!(
+                "{who} was trained on another definition of `{}`: give the new one another name, or restore it and \
+                 train a version on the new one first",
                 feature.name
             ));
         }

@@ -14,7 +14,7 @@ use crate::ports::ModelRuntime;
 use crate::router::{ApplyRoutes, DropIdle, Router};
 use actix::prelude::*;
 use arc_swap::ArcSwap;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use understudy_domain::model::Signature;
@@ -54,6 +54,13 @@ pub struct ActivateVersion {
     pub version: String,
 }
 
+/// The models of the project from now on: added ones get their newest version as champion, the others keep theirs.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct FollowProject {
+    pub models: Vec<Arc<str>>,
+}
+
 /// Memory is short: drop every version that no route leads to.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -90,14 +97,24 @@ impl ModelPool {
 
     /// The newest registered version of each model is its champion.
     fn recover(&mut self) -> Result<(), String> {
-        for name in self.current.load().catalog.models.keys() {
+        let generation = self.current.load_full();
+        self.follow(generation.models().map(|m| m.name.clone()).collect())
+    }
+
+    fn follow(&mut self, models: BTreeSet<Arc<str>>) -> Result<(), String> {
+        for name in &models {
+            if self.state.versions.contains_key(name) {
+                continue;
+            }
             let versions = self.deps.loader.versions(name)?;
-            let name: Arc<str> = Arc::from(name.as_str());
             if let Some(latest) = versions.last() {
                 self.state.champions.insert(name.clone(), latest.clone());
             }
-            self.state.versions.insert(name, versions);
+            self.state.versions.insert(name.clone(), versions);
         }
+        self.state.champions.retain(|name, _| models.contains(name));
+        self.state.versions.retain(|name, _| models.contains(name));
+        self.state.loaded.retain(|(name, _), _| models.contains(name));
         self.publish_routes();
         Ok(())
     }
@@ -249,6 +266,14 @@ impl Handler<AcquireModel> for ModelPool {
         fault_point!("model_pool.acquire");
         let waiting = self.acquire((m.model, m.version), ctx);
         Box::pin(async move { waiting.await.unwrap_or_else(|_| Err(gone())) })
+    }
+}
+
+impl Handler<FollowProject> for ModelPool {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, m: FollowProject, _: &mut Self::Context) -> Self::Result {
+        self.follow(m.models.into_iter().collect())
     }
 }
 

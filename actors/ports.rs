@@ -111,6 +111,13 @@ pub trait FeatureStore: Send + Sync {
     fn layout(&self) -> Result<Option<String>, StoreError>;
     /// Drops all saved state and records the new layout.
     fn reset(&self, layout: &str) -> Result<(), StoreError>;
+    /// A store for another layout beside this one, kept apart from it.
+    ///
+    /// # Errors
+    /// By default there is none: such a store has one layout at a time.
+    fn beside(&self, layout: &str) -> Result<Arc<dyn FeatureStore>, StoreError> {
+        Err(StoreError::Io(format!("this store has no room for a second layout ({layout})")))
+    }
 }
 
 /// A loaded model version. Pure computation; may be called from any thread.
@@ -146,6 +153,8 @@ pub struct TrainingJob {
     pub spec: TrainSpec,
     pub signature: understudy_domain::model::Signature,
     pub feature_set: String,
+    /// Feature to the hash of all that its value depends on.
+    pub meanings: std::collections::BTreeMap<String, String>,
     pub threshold: f64,
     pub created: Timestamp,
     pub rows: Vec<TrainingRow>,

@@ -19,7 +19,7 @@ use crate::ports::{Commit, StoreError};
 use actix::prelude::*;
 use outcomes::Post;
 pub use outcomes::{PostOutcomes, status_name};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use understudy_domain::catalog::Catalog;
 use understudy_domain::join::{Joined, Joiner, PredictionRef};
 use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus, PredictionId, PredictionRecord};
+use understudy_domain::project::OutcomeSpec;
 use understudy_domain::time::{Span, Timestamp};
 
 /// Records written to the log at once when they come faster than the actor writes.
@@ -50,6 +51,11 @@ pub struct LogPrediction {
 #[derive(Message)]
 #[rtype(result = "Result<(), Refusal>")]
 pub struct FlushLog;
+
+/// The project changed: outcomes of added models are joined from now on, those of removed ones no more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FollowOutcomes;
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -99,6 +105,10 @@ impl State {
             expired_at: Timestamp::MIN,
         }
     }
+}
+
+fn outcome_specs(catalog: &Catalog) -> BTreeMap<String, OutcomeSpec> {
+    catalog.models.iter().filter_map(|(name, m)| m.spec.outcome.clone().map(|o| (name.clone(), o))).collect()
 }
 
 fn reference(record: &PredictionRecord) -> PredictionRef {
@@ -355,6 +365,15 @@ impl Handler<WriteGroup> for PredictionLogger {
 
     fn handle(&mut self, _: WriteGroup, _: &mut Self::Context) {
         self.write_group();
+    }
+}
+
+impl Handler<FollowOutcomes> for PredictionLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: FollowOutcomes, _: &mut Self::Context) {
+        let specs = outcome_specs(&self.current.load().catalog);
+        self.state.joiner.follow(specs, self.deps.settings.max_pending);
     }
 }
 

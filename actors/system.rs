@@ -3,10 +3,12 @@
 use crate::admission::Admission;
 use crate::api::{ActorHealth, JobStatus, ModelStatus, Refusal};
 use crate::cell::StoredAnswer;
+use crate::config_watcher::ConfigWatcher;
 use crate::deps::Deps;
 use crate::event_logger::EventLogger;
-use crate::feature_shard::{FeatureShard, Layout, SaveSnapshot, SharedTable, ShrinkState};
-use crate::generation::{Current, Declared, FeatureSet, Generation};
+use crate::feature_set::FeatureSet;
+use crate::feature_shard::{Layout, SaveSnapshot, ShrinkState};
+use crate::generation::{Current, Declared, Generation};
 use crate::guard::{Escalation, Vitals};
 use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
@@ -17,7 +19,7 @@ use actix::prelude::*;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use understudy_domain::dedupe::Recent;
 use understudy_domain::features::TableStats;
 use understudy_domain::time::Span;
@@ -41,27 +43,43 @@ pub struct System {
     pub(crate) answers: Mutex<Recent<StoredAnswer>>,
     pub(crate) escalation: Escalation,
     vitals: Mutex<Vec<Arc<Vitals>>>,
+    pub(crate) threads: Threads,
+    pub(crate) watcher: OnceLock<Addr<ConfigWatcher>>,
     arbiters: Vec<Arbiter>,
 }
 
 /// Where the actors run: events and features on one thread, predictions and monitors on the next,
 /// pool and trainer on a third. Tests give the same thread three times.
+#[derive(Clone)]
 pub struct Threads {
     pub features: ArbiterHandle,
     pub logging: ArbiterHandle,
     pub control: ArbiterHandle,
+    /// They are one and the same, and no other may be started.
+    pub one: bool,
 }
 
 fn no_answers(deps: &Deps) -> Recent<StoredAnswer> {
     Recent::new(REPEAT_WINDOW, deps.settings.max_answers)
 }
 
+impl Threads {
+    /// One thread for everything, as in tests.
+    pub(crate) fn shared(&self) -> bool {
+        self.one
+    }
+}
+
 impl System {
     /// Starts every actor on threads of its own; must be called inside an actix system.
     pub fn start(deps: Arc<Deps>, declared: Declared) -> Arc<System> {
         let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
-        let threads =
-            Threads { features: arbiters[0].handle(), logging: arbiters[1].handle(), control: arbiters[2].handle() };
+        let threads = Threads {
+            features: arbiters[0].handle(),
+            logging: arbiters[1].handle(),
+            control: arbiters[2].handle(),
+            one: false,
+        };
         Self::start_on(deps, declared, &threads, arbiters)
     }
 
@@ -89,22 +107,13 @@ impl System {
             shards: declared.settings.shards,
             max_entities: declared.settings.max_entities,
             store: deps.features.clone(),
+            scan: Default::default(),
         };
-        let tables: Vec<SharedTable> =
-            (0..layout.shards).map(|i| Arc::new(Mutex::new(layout.empty_table(i)))).collect();
-        let shards: Vec<Addr<FeatureShard>> = tables
-            .iter()
-            .enumerate()
-            .map(|(i, table)| {
-                let vitals = vitals(format!("feature_shard/{i}"));
-                let shard = FeatureShard::new(i, layout.clone(), deps.clone(), vitals.clone(), table.clone());
-                supervise::start_on(&threads.features, shard, vitals)
-            })
-            .collect();
+        let features = FeatureSet::start(layout, &deps, &escalation, &threads.features, None);
         let models_of: Vec<Arc<str>> = declared.catalog.models.keys().map(|m| Arc::from(m.as_str())).collect();
         let admission = Admission::new(declared.settings.admission, models_of);
-        let features = Arc::new(FeatureSet { layout, shards, tables });
-        let current: Current = Arc::new(ArcSwap::from_pointee(Generation::new(declared, features, &monitors)));
+        let current = Generation::new(declared, Arc::new(features), &monitors);
+        let current: Current = Arc::new(ArcSwap::from_pointee(current));
         let health = vitals("prediction_logger".into());
         let logger = PredictionLogger::new(deps.clone(), current.clone(), health.clone(), queued.clone());
         let logger = supervise::start_on(&threads.logging, logger, health);
@@ -134,6 +143,8 @@ impl System {
             answers,
             escalation,
             vitals: Mutex::new(all),
+            threads: threads.clone(),
+            watcher: OnceLock::new(),
             arbiters,
         })
     }
@@ -148,8 +159,15 @@ impl System {
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = no_answers(&self.deps);
     }
 
+    /// Monitors of models that are gone are no part of the health any more.
+    pub(crate) fn unregister(&self, gone: impl Fn(&str) -> bool) {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).retain(|v| !gone(v.name()));
+    }
+
     pub fn health(&self) -> Vec<ActorHealth> {
-        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|v| v.health()).collect()
+        let own = self.vitals.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = self.current.load_full();
+        own.iter().chain(&shards.features.vitals).map(|v| v.health()).collect()
     }
 
     /// Every actor is up and has recovered its state.

@@ -12,7 +12,7 @@ use crate::guard::Vitals;
 use crate::model_pool::{ActivateVersion, ModelPool};
 use crate::ports::{TrainingJob, TrainingRow};
 use actix::prelude::*;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use understudy_domain::backfill::Backfill;
@@ -187,6 +187,7 @@ fn train(
         spec,
         signature: (*plan.signature).clone(),
         feature_set: catalog.plan.id().to_owned(),
+        meanings: meanings(catalog, &plan.spec.features),
         threshold: plan.spec.threshold,
         created: until,
         rows,
@@ -195,6 +196,10 @@ fn train(
         jobs.update(id, |j| (j.progress, j.message) = (share, what.to_owned()));
     })?;
     Ok(manifest.version)
+}
+
+fn meanings(catalog: &Catalog, features: &[String]) -> BTreeMap<String, String> {
+    features.iter().filter_map(|f| Some((f.clone(), catalog.plan.meaning(f)?.to_owned()))).collect()
 }
 
 impl Actor for Trainer {

@@ -34,6 +34,11 @@ impl<V> Recent<V> {
         }
     }
 
+    /// Another window, from the next insert on.
+    pub fn set_window(&mut self, window: Span) {
+        self.window = window;
+    }
+
     pub fn get(&self, id: u128) -> Option<&V> {
         self.current.get(&id).or_else(|| self.previous.get(&id))
     }

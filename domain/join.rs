@@ -123,6 +123,20 @@ impl Joiner {
         Joiner { books: specs.into_iter().map(book).collect() }
     }
 
+    /// The models and settings from now on: what is known of models that stay is kept.
+    pub fn follow(&mut self, specs: BTreeMap<String, OutcomeSpec>, max_pending: usize) {
+        self.books.retain(|model, _| specs.contains_key(model));
+        for (model, spec) in specs {
+            match self.books.get_mut(&model) {
+                Some(book) => book.expires_after = spec.expires_after,
+                None => {
+                    let book = Book::new(&model, spec.expires_after, max_pending.max(1));
+                    self.books.insert(model, book);
+                }
+            }
+        }
+    }
+
     /// Whether outcomes of this model are joined.
     pub fn knows(&self, model: &str) -> bool {
         self.books.contains_key(model)

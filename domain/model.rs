@@ -4,6 +4,7 @@ use crate::calibrate::Calibration;
 use crate::time::Timestamp;
 use crate::value::ValueType;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One input of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,10 @@ pub struct Manifest {
     /// Content hash of the feature definitions it was trained on.
     pub feature_set: String,
     pub signature: Signature,
+    /// Feature to the hash of all that its value depends on; a feature that means something else now is not this
+    /// one. Empty in versions older than this field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meanings: BTreeMap<String, String>,
     pub calibration: Calibration,
     /// Scores at or above it get the positive label.
     pub threshold: f64,

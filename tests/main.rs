@@ -8,6 +8,7 @@ mod golden;
 mod ingest;
 mod overload;
 mod project;
+mod reload;
 mod replay;
 mod security;
 mod storage_faults;

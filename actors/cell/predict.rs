@@ -2,8 +2,9 @@
 
 use super::{Cell, StoredAnswer, mailbox};
 use crate::api::{Answer, PredictCommand, Refusal};
+use crate::feature_set::FeatureSet;
 use crate::feature_shard::LoadEntity;
-use crate::generation::{FeatureSet, Generation, Served};
+use crate::generation::{Generation, Served};
 use crate::model_instance::{ModelInstance, Predict};
 use crate::model_pool::LoadedModel;
 use crate::monitor::PredictionRefused;

@@ -1,19 +1,16 @@
 //! From definitions as written to a `Plan`: names become indices, every mistake is found at once.
 
 use super::check::{self, At, numeric, word};
+use super::identity;
 use super::plan::{
     EntityType, EventDef, FeatureMeta, FeatureSource, Feed, Place, Plan, Route, SeriesDef, Source, WindowDef,
 };
 use crate::expr::Program;
-use crate::fixed_hash;
 use crate::problem::{Problem, closest};
-use crate::project::{Aggregate, Checks, FeatureFile, FeatureSpec, ViewSpec};
+use crate::project::{Aggregate, FeatureFile, FeatureSpec, ViewSpec};
 use crate::time::Span;
 use crate::value::ValueType;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// Changes whenever the meaning of the same definitions changes, so that saved state is not read wrongly.
-const MEANING: &str = "features-1";
 
 type SeriesKey = (usize, String, Span, Vec<usize>, Source);
 
@@ -61,8 +58,10 @@ impl Plan {
         keys.extend(spec.entities.values().flat_map(|e| e.keys.iter().cloned()));
         keys.extend(spec.events.values().flat_map(|e| e.entities.iter().cloned()));
         keys.extend(spec.context.values().filter_map(|c| c.entity_key.clone()));
-        Ok(Plan {
-            id: id(spec),
+        let mut plan = Plan {
+            id: identity::of_all(spec),
+            state_id: identity::of_state(spec),
+            meanings: BTreeMap::new(),
             by_name: b.features.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect(),
             fields: contexts.iter().filter_map(|c| c.field().map(str::to_string)).collect(),
             features: b.features,
@@ -71,21 +70,10 @@ impl Plan {
             contexts,
             expressions,
             keys,
-        })
+        };
+        plan.meanings = identity::of_each(spec, &plan);
+        Ok(plan)
     }
-}
-
-/// Hash of the definitions without what does not change a value.
-fn id(spec: &FeatureFile) -> String {
-    let mut bare = spec.clone();
-    for view in bare.views.values_mut() {
-        view.ttl = None;
-        view.features.values_mut().for_each(|f| f.check = Checks::default());
-    }
-    bare.context.values_mut().for_each(|c| c.check = Checks::default());
-    bare.expressions.values_mut().for_each(|e| e.check = Checks::default());
-    let body = serde_json::to_vec(&bare).expect("definitions of scalars always serialise");
-    format!("{:016x}", fixed_hash::of_parts([MEANING.as_bytes(), &body]) as u64)
 }
 
 fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {

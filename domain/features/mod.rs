@@ -8,6 +8,7 @@ mod aggregate;
 mod check;
 mod compile;
 mod compile_request;
+mod identity;
 mod inspect;
 mod plan;
 mod series;

@@ -130,6 +130,9 @@ pub(super) struct ExpressionDef {
 /// All feature definitions of a project, compiled.
 pub struct Plan {
     pub(super) id: String,
+    pub(super) state_id: String,
+    /// Feature to the hash of all that its value depends on.
+    pub(super) meanings: BTreeMap<String, String>,
     pub(super) features: Vec<FeatureMeta>,
     pub(super) by_name: HashMap<String, usize>,
     pub(super) entities: Vec<EntityType>,
@@ -178,6 +181,22 @@ pub(super) fn coerce(v: Value, kind: ValueType) -> Value {
 }
 
 impl Plan {
+    /// Hash of what the state of entities depends on: plans that have it in common can share that state.
+    pub fn state_id(&self) -> &str {
+        &self.state_id
+    }
+
+    /// Hash of all that a feature's value depends on.
+    pub fn meaning(&self, feature: &str) -> Option<&str> {
+        self.meanings.get(feature).map(String::as_str)
+    }
+
+    /// The features that an expression reads.
+    pub(super) fn inputs_of(&self, feature: &str) -> Option<Vec<&str>> {
+        let Place::Expression(i) = self.feature(feature)?.place else { return None };
+        Some(self.expressions[i].inputs.iter().map(|f| self.features[*f].name.as_str()).collect())
+    }
+
     /// 16 hex digits: fixed hash of the definitions of the values. Checks and ttls are not part of it,
     /// so changing one neither drops state nor parts a model from its features.
     pub fn id(&self) -> &str {

@@ -220,7 +220,7 @@ impl FeatureTable {
         self.touch(entity);
         let def = &self.plan.entities[group.entity];
         let Some(hot) = self.hot.get_mut(&entity) else { return Lookup::Cold };
-        for (window, slot) in &group.features {
+        for (window, slot, ttl) in &group.features {
             let w = &def.windows[*window];
             let (folded, hit) = hot.read(def, *window, t);
             if hit {
@@ -228,7 +228,7 @@ impl FeatureTable {
             } else {
                 self.memo_misses += 1;
             }
-            out.set(*slot, folded.at(w, t), folded.age(t), w.ttl);
+            out.set(*slot, folded.at(w, t), folded.age(t), *ttl);
         }
         self.evict();
         Lookup::Hot
@@ -236,7 +236,7 @@ impl FeatureTable {
 
     /// Sets the group's features to those of an entity without events.
     pub fn absent(&self, group: &Group, out: &mut Vector) {
-        for (window, slot) in &group.features {
+        for (window, slot, _) in &group.features {
             let w = &self.plan.entities[group.entity].windows[*window];
             out.set(*slot, super::aggregate::empty(w.aggregate).value, None, None);
         }

@@ -36,7 +36,7 @@ impl Vector {
 
     /// Takes over the slots of `group` from a part that another shard filled.
     pub fn absorb(&mut self, group: &Group, part: &Vector) {
-        for (_, slot) in &group.features {
+        for (_, slot, _) in &group.features {
             self.values[*slot] = part.values[*slot].clone();
             self.ages[*slot] = part.ages[*slot];
             if part.stale.contains(slot) {
@@ -51,8 +51,9 @@ impl Vector {
 pub struct Group {
     /// Entity type index, as in `Plan::entity_hashes`.
     pub entity: usize,
-    /// (window index within the entity type, slot).
-    pub(super) features: Vec<(usize, usize)>,
+    /// (window index within the entity type, slot, ttl): the ttl is of these definitions, the window of any with
+    /// the same state.
+    pub(super) features: Vec<(usize, usize, Option<Span>)>,
 }
 
 #[derive(Clone)]
@@ -103,10 +104,13 @@ impl Slots<'_> {
         }
         let slot = self.place(feature, None);
         match self.plan.features[feature].place {
-            Place::Window { entity, index } => match self.out.groups.iter_mut().find(|g| g.entity == entity) {
-                Some(g) => g.features.push((index, slot)),
-                None => self.out.groups.push(Group { entity, features: vec![(index, slot)] }),
-            },
+            Place::Window { entity, index } => {
+                let read = (index, slot, self.plan.entities[entity].windows[index].ttl);
+                match self.out.groups.iter_mut().find(|g| g.entity == entity) {
+                    Some(g) => g.features.push(read),
+                    None => self.out.groups.push(Group { entity, features: vec![read] }),
+                }
+            }
             Place::Context(i) => self.out.context.push((self.plan.contexts[i].clone(), slot)),
             Place::Expression(i) => {
                 let def = &self.plan.expressions[i];

@@ -39,7 +39,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Book {
     model: Arc<str>,
-    expires_after: Span,
+    pub(super) expires_after: Span,
     max: usize,
     pub(super) counts: JoinCounts,
     /// Entries refer to a version by position.

@@ -9,7 +9,7 @@ mod bench;
 mod security;
 mod simulate;
 
-pub use bench::{BenchArgs, BenchCommand, OverloadArgs};
+pub use bench::{BenchArgs, BenchCommand, OverloadArgs, ReloadArgs};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::SimulateCommand;
 
@@ -310,6 +310,16 @@ pub enum ConfigCommand {
         #[arg(long)]
         effective: bool,
     },
+    /// The configuration in force on the server: generation, last error, what waits for a start
+    Status,
+    /// Make the server look at the files now; prints what changed, or why nothing did
+    Reload,
+    /// Changes of the configuration, newest first: who, what, and what became of it
+    History,
+    /// Keys that differ between two generations
+    Diff { from: u64, to: u64 },
+    /// Make the files those of an earlier generation, and apply them as a new one
+    Revert { generation: u64 },
 }
 
 /// `KEY=VALUE`

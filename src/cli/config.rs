@@ -7,7 +7,6 @@ use super::{output, table};
 use crate::config::Project;
 use serde_json::json;
 use std::path::Path;
-use understudy_domain::catalog::Catalog;
 use understudy_domain::problem::Problem;
 
 pub fn run(ctx: &Context, command: &ConfigCommand) -> Result {
@@ -32,6 +31,7 @@ pub fn run(ctx: &Context, command: &ConfigCommand) -> Result {
                 output::put(&table::table(&["setting", "value", "from"], &[], rows));
             }
         }
+        running => super::reload::run(ctx, running)?,
     }
     Ok(())
 }
@@ -43,10 +43,7 @@ pub fn load(project: &Path) -> Result<Project> {
 /// What the project holds, in words; or everything that is wrong with it.
 pub fn check(dir: &Path) -> Result<String> {
     let project = load(dir)?;
-    Catalog::compile(&project.features, &project.models, &project.rules).map_err(|problems| {
-        let placed: Vec<Problem> = problems.into_iter().map(|p| project.place(p)).collect();
-        wrong(dir, &placed)
-    })?;
+    project.compile().map_err(|problems| wrong(dir, &problems))?;
     let features: usize = project.features.views.values().map(|v| v.features.len()).sum();
     let others = project.features.context.len() + project.features.expressions.len();
     let n = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });

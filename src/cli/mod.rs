@@ -20,6 +20,7 @@ mod monitor;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod reload;
 mod replay;
 mod rules;
 mod simulate;

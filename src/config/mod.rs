@@ -1,11 +1,15 @@
 //! Project files: the only place that knows TOML.
 
 mod effective;
+pub mod files;
+mod history;
+pub mod keys;
 mod project;
 mod settings;
 pub mod toml_file;
 
 pub use effective::{Effective, Source, resolve};
+pub use history::History;
 pub use project::Project;
 pub use settings::{
     Auth, Clock, ClockSource, Durability, Features, Limits, Log, LogFormat, LogMode, PredictionLog, Server, Settings,

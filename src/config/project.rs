@@ -3,9 +3,12 @@
 use super::effective::{Effective, resolve};
 use super::settings::Settings;
 use super::toml_file::TomlFile;
+use super::{files, keys};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use understudy_actors::config::Files;
+use understudy_domain::catalog::Catalog;
 use understudy_domain::problem::Problem;
 use understudy_domain::project::{FeatureFile, ModelSpec, RuleFile, RuleSpec};
 
@@ -34,19 +37,32 @@ impl Project {
         env: impl IntoIterator<Item = (String, String)>,
         overrides: &[(String, String)],
     ) -> Result<Project, Vec<Problem>> {
-        let main = dir.join("understudy.toml");
+        let main = dir.join(files::MAIN);
         if !main.is_file() {
             let what = if dir.is_dir() { "the folder has no understudy.toml" } else { "there is no such folder" };
             let hint = format!("`understudy init {}` makes a project there", dir.display());
             return Err(vec![Problem { file: dir.display().to_string(), ..Problem::new("", what, hint) }]);
         }
-        let main = TomlFile::read(&main).map_err(|p| vec![p])?;
+        let files = files::read(dir).map_err(|p| vec![p])?;
+        Project::from_files(dir, &files, env, overrides)
+    }
+
+    /// A project out of files that were read before: nothing else is looked at.
+    pub fn from_files(
+        dir: &Path,
+        read: &Files,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Project, Vec<Problem>> {
+        let file = |(name, text): &(String, String)| TomlFile::new(dir.join(name).display().to_string(), text.clone());
+        let main =
+            read.files.iter().find(|(name, _)| name == files::MAIN).map(file).unwrap_or_else(|| TomlFile::new("", ""));
         let mut problems = Vec::new();
         let resolved = resolve(&main, env, overrides).map_err(|p| problems.extend(p)).ok();
         let mut features = FeatureFile::default();
         let mut owners = BTreeMap::new();
-        let mut files = vec![main];
-        for (file, part) in read_all::<FeatureFile>(dir, "features", &mut problems) {
+        let mut parsed = vec![main];
+        for (file, part) in parse_all::<FeatureFile>(dir, read, "features", &mut problems) {
             let mut merge = Merge { file: &file, owners: &mut owners, problems: &mut problems };
             // Views and context fields both name features: one name means one thing.
             for (view, spec) in &part.views {
@@ -64,31 +80,81 @@ impl Project {
             features.views.extend(part.views);
             features.context.extend(part.context);
             features.expressions.extend(part.expressions);
-            files.push(file);
+            parsed.push(file);
         }
         let mut models = Vec::new();
-        for (file, model) in read_all::<ModelSpec>(dir, "models", &mut problems) {
+        for (file, model) in parse_all::<ModelSpec>(dir, read, "models", &mut problems) {
             let mut merge = Merge { file: &file, owners: &mut owners, problems: &mut problems };
             merge.claim("model", &model.name, "name");
             models.push(model);
-            files.push(file);
+            parsed.push(file);
         }
         let mut rules = BTreeMap::new();
-        for (file, part) in read_all::<RuleFile>(dir, "rules", &mut problems) {
+        for (file, part) in parse_all::<RuleFile>(dir, read, "rules", &mut problems) {
             Merge { file: &file, owners: &mut owners, problems: &mut problems }.names(
                 "rule",
                 "rules",
                 part.rules.keys(),
             );
             rules.extend(part.rules);
-            files.push(file);
+            parsed.push(file);
+        }
+        if let Some((_, effective)) = &resolved {
+            problems.extend(keys::out_of_range(effective).into_iter().map(|p| parsed[0].place(p)));
         }
         match resolved {
             Some((settings, effective)) if problems.is_empty() => {
-                Ok(Project { dir: dir.into(), settings, effective, features, models, rules, files })
+                Ok(Project { dir: dir.into(), settings, effective, features, models, rules, files: parsed })
             }
             _ => Err(problems),
         }
+    }
+
+    /// Everything compiled, or all that is wrong with it, placed: what `config check` and a reload do.
+    pub fn compile(&self) -> Result<Catalog, Vec<Problem>> {
+        Catalog::compile(&self.features, &self.models, &self.rules)
+            .map_err(|problems| problems.into_iter().map(|p| self.place(p)).collect())
+    }
+
+    /// Every key of the project with its value: what is compared when it changes.
+    pub fn values(&self) -> BTreeMap<String, String> {
+        let mut out: BTreeMap<String, String> =
+            self.effective.iter().map(|e| (e.key.clone(), e.value.clone())).collect();
+        let mut put = |key: String, value: serde_json::Value| {
+            if !value.is_null() {
+                out.insert(key, value.to_string());
+            }
+        };
+        let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or_default();
+        for (name, spec) in &self.features.entities {
+            put(format!("entities.{name}"), json(serde_json::to_value(spec)));
+        }
+        for (name, spec) in &self.features.events {
+            put(format!("events.{name}"), json(serde_json::to_value(spec)));
+        }
+        for (name, view) in &self.features.views {
+            let mut whole = json(serde_json::to_value(view));
+            let features = whole.as_object_mut().and_then(|v| v.remove("features"));
+            put(format!("views.{name}"), whole);
+            for (feature, spec) in features.iter().filter_map(|f| f.as_object()).flatten() {
+                put(format!("views.{name}.features.{feature}"), spec.clone());
+            }
+        }
+        for (name, spec) in &self.features.context {
+            put(format!("context.{name}"), json(serde_json::to_value(spec)));
+        }
+        for (name, spec) in &self.features.expressions {
+            put(format!("expressions.{name}"), json(serde_json::to_value(spec)));
+        }
+        for model in &self.models {
+            for (key, value) in json(serde_json::to_value(model)).as_object().into_iter().flatten() {
+                put(format!("models.{}.{key}", model.name), value.clone());
+            }
+        }
+        for (name, spec) in &self.rules {
+            put(format!("rules.{name}"), json(serde_json::to_value(spec)));
+        }
+        out
     }
 
     /// File and 1-based line of a dotted key such as `views.user_clicks.features.clicks_1h.window`.
@@ -165,16 +231,18 @@ fn feature_name(s: &str) -> bool {
         && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// The parsed `*.toml` of a folder, by file name. A folder that is not there is empty.
-fn read_all<T: DeserializeOwned>(dir: &Path, folder: &str, problems: &mut Vec<Problem>) -> Vec<(TomlFile, T)> {
-    let Ok(entries) = std::fs::read_dir(dir.join(folder)) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    paths.retain(|p| p.extension().is_some_and(|e| e == "toml"));
-    paths.sort();
+/// The parsed files of a folder, by file name.
+fn parse_all<T: DeserializeOwned>(
+    dir: &Path,
+    read: &Files,
+    folder: &str,
+    problems: &mut Vec<Problem>,
+) -> Vec<(TomlFile, T)> {
     let mut out = Vec::new();
-    for path in paths {
-        match TomlFile::read(&path).and_then(|f| f.parse().map(|t| (f, t))) {
-            Ok(pair) => out.push(pair),
+    for (name, text) in read.files.iter().filter(|(name, _)| Path::new(name).starts_with(folder)) {
+        let file = TomlFile::new(dir.join(name).display().to_string(), text.clone());
+        match file.parse() {
+            Ok(parsed) => out.push((file, parsed)),
             Err(p) => problems.push(p),
         }
     }

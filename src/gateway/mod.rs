@@ -3,6 +3,7 @@
 //! `docs/http.md` tells the contract in words, `openapi.json` in full; `routes.rs` is the one table of routes.
 
 pub(crate) mod call;
+mod config;
 mod connections;
 pub mod error;
 pub(crate) mod event_forms;

@@ -3,7 +3,7 @@
 use super::call::{self, Call};
 use super::connections::InWork;
 use super::error::Fault;
-use super::{events, health, outcomes, predict, read, replay, rules, v2};
+use super::{config, events, health, outcomes, predict, read, replay, rules, v2};
 use crate::security::{Caller, Scope, Security};
 use crate::system::WallClock;
 use actix_web::http::Method;
@@ -39,6 +39,11 @@ pub enum Operation {
     Prediction,
     Predictions,
     TryRules,
+    Config,
+    ConfigHistory,
+    ConfigDiff,
+    ConfigReload,
+    ConfigRevert,
     System,
     Live,
     Ready,
@@ -79,8 +84,8 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
         Models | Model | Monitor | Jobs | Job | Features | ExplainFeature | Prediction | Predictions | TryRules
-        | System | Metrics | OpenApi => Some(Scope::Read),
-        Replay | Train => Some(Scope::Admin),
+        | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
+        Replay | Train | ConfigReload | ConfigRevert => Some(Scope::Admin),
     }
 }
 
@@ -89,7 +94,8 @@ const fn class(operation: Operation) -> Option<Class> {
     match operation {
         Predict | V2Infer => Some(Class::Serve),
         Ingest | Outcomes => Some(Class::Ingest),
-        Live | Ready | Metrics | System | OpenApi | V2Server | V2Live | V2Ready => None,
+        Live | Ready | Metrics | System | Config | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert
+        | OpenApi | V2Server | V2Live | V2Ready => None,
         Replay | Models | Model | Monitor | Train | Jobs | Job | Features | ExplainFeature | Prediction
         | Predictions | TryRules | V2Model | V2ModelReady => Some(Class::Read),
     }
@@ -111,6 +117,11 @@ pub const ROUTES: &[Route] = &[
     get("/v1/predictions", Operation::Predictions),
     get("/v1/predictions/{id}", Operation::Prediction),
     post("/v1/rules/try", Operation::TryRules),
+    get("/v1/config", Operation::Config),
+    get("/v1/config/history", Operation::ConfigHistory),
+    get("/v1/config/diff", Operation::ConfigDiff),
+    post("/v1/config/reload", Operation::ConfigReload),
+    post("/v1/config/revert", Operation::ConfigRevert),
     get("/v1/system", Operation::System),
     get("/livez", Operation::Live),
     get("/readyz", Operation::Ready),
@@ -282,6 +293,11 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::Prediction => read::prediction(call).await,
         Operation::Predictions => read::predictions(call).await,
         Operation::TryRules => rules::try_rules(call).await,
+        Operation::Config => config::status(call).await,
+        Operation::ConfigHistory => config::history(call).await,
+        Operation::ConfigDiff => config::diff(call).await,
+        Operation::ConfigReload => config::reload(call).await,
+        Operation::ConfigRevert => config::revert(call).await,
         Operation::System => read::system(call),
         Operation::Live => health::live(call),
         Operation::Ready => health::ready(call),

@@ -38,6 +38,7 @@ fn job(train: &str, rows: Vec<TrainingRow>) -> TrainingJob {
             negative_label: "no".into(),
         },
         feature_set: "f".into(),
+        meanings: Default::default(),
         threshold: 0.5,
         created: Timestamp(0),
         rows,

@@ -55,6 +55,7 @@ pub fn train(mut job: TrainingJob, progress: Progress<'_>) -> Result<Artefact, S
         runtime: "candle".into(),
         architecture: serde_json::to_value(&fitted.architecture).map_err(|e| e.to_string())?,
         feature_set: job.feature_set,
+        meanings: job.meanings,
         calibration: fitted.calibration,
         threshold: job.threshold,
         provenance: Provenance {

@@ -42,6 +42,7 @@ pub fn job(rows: usize, spec: &str) -> TrainingJob {
             negative_label: "no".into(),
         },
         feature_set: "f".into(),
+        meanings: Default::default(),
         threshold: 0.5,
         created: Timestamp::default(),
         rows: rows.collect(),

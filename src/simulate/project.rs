@@ -109,6 +109,7 @@ pub fn artefact() -> &'static Artefact {
             label: i * 13 % 200 > 90,
         });
         let job = TrainingJob {
+            meanings: Default::default(),
             model: MODEL.into(),
             spec: plan.spec.train.clone().expect("the model is trainable"),
             signature: (*plan.signature).clone(),

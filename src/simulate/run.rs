@@ -207,7 +207,7 @@ impl World {
                 self.plant_at_start();
             }
             let here = actix::Arbiter::current();
-            let threads = Threads { features: here.clone(), logging: here.clone(), control: here };
+            let threads = Threads { features: here.clone(), logging: here.clone(), control: here, one: true };
             let declared = Declared { number: 1, catalog: Arc::new(project::catalog()), settings: self.live.clone() };
             let system = System::start_on(deps.clone(), declared, &threads, Vec::new());
             let cells = [Cell::new(system.clone()), Cell::new(system.clone())];

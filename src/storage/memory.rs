@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use understudy_actors::ports::{Commit, EventLog, FeatureStore, OutcomeLog, PredictionLog, StoreError};
 use understudy_domain::entity::EntityHash;
@@ -144,5 +144,8 @@ impl FeatureStore for MemoryFeatures {
     fn reset(&self, layout: &str) -> Result<(), StoreError> {
         *lock(&self.0) = States { layout: Some(layout.to_owned()), ..States::default() };
         Ok(())
+    }
+    fn beside(&self, _: &str) -> Result<Arc<dyn FeatureStore>, StoreError> {
+        Ok(Arc::new(MemoryFeatures::default()))
     }
 }

@@ -8,6 +8,7 @@ mod conformance;
 mod engine;
 mod health;
 mod keeper;
+mod layouts;
 mod log;
 pub mod memory;
 mod predictions;
@@ -26,6 +27,7 @@ mod watermark;
 mod writer;
 
 pub use health::HealthReport;
+pub use layouts::features_of;
 pub use report::{OpenError, OpenReport, Warning};
 pub use store::{Durability, LOCK_FILE, LogName, Store, StoreOptions, StoreStats};
 pub use writer::WriterStats;

@@ -6,7 +6,7 @@ use super::report::{OpenError, OpenReport, Warning};
 use super::segment::{self, SUM, engine, guarded, make_durable, part_key, put};
 use super::watermark::Watermark;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use understudy_actors::ports::{FeatureStore, StoreError};
 use understudy_domain::entity::EntityHash;
@@ -245,6 +245,19 @@ impl FeatureStore for SledFeatures {
             put(&mut batch, &LAYOUT, &frame);
             Ok((batch, SegmentSum { blocks: 0, keys: identity(&LAYOUT, &frame) }))
         })
+    }
+
+    fn beside(&self, layout: &str) -> Result<Arc<dyn FeatureStore>, StoreError> {
+        if self.layout()?.is_none_or(|l| l == layout) {
+            return Err(StoreError::Io("this layout is the store's own".into()));
+        }
+        let options = super::StoreOptions {
+            cache_bytes: self.cache,
+            open_deadline: self.deadline,
+            durability: if self.power { super::Durability::Power } else { super::Durability::Process },
+            ..super::StoreOptions::default()
+        };
+        super::layouts::open(&self.path, layout, &options)
     }
 }
 

@@ -4,6 +4,7 @@ mod clock;
 mod edge;
 mod memory;
 mod metrics;
+mod project;
 mod signals;
 mod stop;
 mod storage;
@@ -23,20 +24,19 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use stop::Unclean;
 use tokio::sync::oneshot;
-use understudy_actors::admission::AdmissionLimits;
 use understudy_actors::cell::Cell;
-use understudy_actors::deps::{ActorSettings, Deps, LiveSettings};
+use understudy_actors::deps::{ActorSettings, Deps};
 use understudy_actors::fault;
 use understudy_actors::generation::Declared;
 use understudy_actors::ports::Clock;
 use understudy_actors::system::System;
-use understudy_domain::catalog::Catalog;
 use understudy_domain::problem::Problem;
 
 /// Everything that is checked and opened before the first thread of ours runs.
 struct Prepared {
     project: Project,
-    catalog: Catalog,
+    started: project::Start,
+    workers: usize,
     store: Store,
     listener: TcpListener,
     data: PathBuf,
@@ -94,8 +94,7 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
     let project = Project::load(dir, overrides).map_err(|p| problems(&p))?;
     init_log(&project.settings.log);
     arm_faults()?;
-    let catalog = Catalog::compile(&project.features, &project.models, &project.rules)
-        .map_err(|found| problems(&found.into_iter().map(|p| project.place(p)).collect::<Vec<_>>()))?;
+    project.compile().map_err(|found| problems(&found))?;
     let settings = &project.settings;
     let address = (settings.server.bind, settings.server.port);
     let data = project.dir.join(&settings.storage.dir);
@@ -123,7 +122,12 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
     for warning in &store.report().warnings {
         tracing::warn!(%warning, "storage");
     }
-    Ok(Prepared { project, catalog, store, listener, data, secured })
+    let workers = match settings.server.workers {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        n => n,
+    };
+    let started = project::start(dir, overrides, &data, workers, &WallClock).map_err(|p| problems(&p))?;
+    Ok(Prepared { project, started, workers, store, listener, data, secured })
 }
 
 async fn run(
@@ -131,17 +135,16 @@ async fn run(
     ready: mpsc::Sender<Result<(), StartError>>,
     until: impl Future<Output = Stop>,
 ) -> Result<(), Unclean> {
-    let Prepared { project, catalog, store, listener, data, secured } = prepared;
+    let Prepared { project, started, workers, store, listener, data, secured } = prepared;
     let settings = &project.settings;
-    let workers = match settings.server.workers {
-        0 => std::thread::available_parallelism().map_or(2, usize::from),
-        n => n,
-    };
     let clock: Arc<dyn Clock> = match settings.clock.source {
         config::ClockSource::Wall => Arc::new(WallClock),
         config::ClockSource::Stream => Arc::new(StreamClock::default()),
     };
     let registry = Arc::new(runtime::Registry::new(data.join("models")));
+    let project::Start { source, in_force, generation } = started;
+    let layout =
+        understudy_actors::feature_shard::layout_id(&in_force.compiled.catalog.plan, in_force.compiled.settings.shards);
     let deps = Arc::new(Deps {
         settings: ActorSettings::default(),
         clock,
@@ -149,16 +152,22 @@ async fn run(
         events: store.events(),
         predictions: store.predictions(),
         outcomes: store.outcomes(),
-        features: store.features(),
+        features: crate::storage::features_of(&data, store.features(), &layout),
         loader: registry.clone(),
         trainer: registry,
         counters: Default::default(),
     });
     resume_clock(&deps);
-    let declared = Declared { number: 1, catalog: Arc::new(catalog), settings: live_settings(settings, workers) };
+    let declared = Declared {
+        number: generation,
+        catalog: in_force.compiled.catalog.clone(),
+        settings: in_force.compiled.settings.clone(),
+    };
     let system = System::start(deps, declared);
+    system.watch(source, in_force);
+    actix::spawn(signals::reload_on_hangup(system.clone()));
     let store = Arc::new(store);
-    actix::spawn(storage::watch(system.clone(), store.clone(), settings.clone()));
+    actix::spawn(storage::watch(system.clone(), store.clone()));
     let connections = Arc::<Connections>::default();
     let memory_cap = memory::cap(settings.limits.memory_cap_bytes);
     let security = secured.security.clone();
@@ -235,23 +244,6 @@ fn resume_clock(deps: &Deps) {
     }
 }
 
-fn live_settings(s: &config::Settings, workers: usize) -> LiveSettings {
-    LiveSettings {
-        shards: if s.features.shards == 0 { workers } else { s.features.shards },
-        max_entities: s.features.max_entities,
-        lateness: s.features.lateness,
-        max_future: s.features.max_future,
-        dedupe_window: s.features.dedupe,
-        admission: AdmissionLimits { max_in_flight: s.limits.max_in_flight as u64, max_wait: s.limits.max_wait.std() },
-        log_sync: s.prediction_log.mode == config::LogMode::Sync,
-        max_body_bytes: s.server.max_body_bytes,
-        max_instances: s.limits.max_instances,
-        max_events: s.limits.max_events_per_request,
-        request_timeout: s.server.request_timeout.std(),
-        ..LiveSettings::default()
-    }
-}
-
 fn problems(found: &[Problem]) -> StartError {
     let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     StartError::new(format!("the project cannot be loaded:\n{text}"), "`understudy config check` lists the same")
@@ -261,17 +253,42 @@ fn io(e: std::io::Error) -> StartError {
     StartError::new(e.to_string(), "")
 }
 
+fn log_filter(level: &str) -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_new(format!("actix_server=warn,{level}"))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"))
+}
+
+fn set_by(set: impl Fn(tracing_subscriber::EnvFilter) -> bool + Send + Sync + 'static) {
+    let set = move |level: &str| {
+        if !set(log_filter(level)) {
+            tracing::error!(level, "the level of the log could not be changed");
+        }
+    };
+    let _ = project::SET_LOG_LEVEL.set(Box::new(set));
+}
+
 fn init_log(log: &config::Log) {
     // actix-server says at every start what the line "ready" says once.
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("actix_server=warn,{}", log.level))
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = log_filter(&log.level);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second server in one process (a test, a bench) keeps the first one's log.
-    let _ = match log.format {
-        config::LogFormat::Text => builder.compact().try_init(),
-        config::LogFormat::Json => builder.json().try_init(),
-    };
+    match log.format {
+        config::LogFormat::Text => {
+            let builder = builder.compact().with_filter_reloading();
+            let handle = builder.reload_handle();
+            if builder.try_init().is_ok() {
+                set_by(move |filter| handle.reload(filter).is_ok());
+            }
+        }
+        config::LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            if builder.try_init().is_ok() {
+                set_by(move |filter| handle.reload(filter).is_ok());
+            }
+        }
+    }
 }

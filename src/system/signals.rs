@@ -1,4 +1,5 @@
-//! When to stop, and how: SIGTERM from whoever runs us, SIGINT from a person at the terminal.
+//! When to stop, and how: SIGTERM from whoever runs us, SIGINT from a person at the terminal. SIGHUP looks at the
+//! project's files.
 
 /// How the server ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,17 @@ pub enum Stop {
 /// Exit codes of a process that a signal ended: 128 and the signal's number.
 const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
+
+/// Every SIGHUP makes the server look at the project's files.
+pub async fn reload_on_hangup(system: std::sync::Arc<understudy_actors::system::System>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        if let Some(watcher) = system.config() {
+            watcher.do_send(understudy_actors::config_watcher::Reload { by: "signal".into() });
+        }
+    }
+}
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. What was acknowledged
 /// is on disk by then.

@@ -1,6 +1,5 @@
 //! The store as the running system sees it: its health beside that of the actors, and retention.
 
-use crate::config::Settings;
 use crate::storage::Store;
 use crate::storage::retention::{Keep, Policy};
 use std::sync::Arc;
@@ -17,15 +16,15 @@ const LOOK: Duration = Duration::from_millis(500);
 const RETENTION: Duration = Duration::from_secs(60);
 
 /// What the settings and the project in force say must be kept.
-fn policy(s: &Settings, g: &Generation) -> Policy {
+fn policy(g: &Generation) -> Policy {
     let keep =
         |age: Span, bytes: u64| Keep { age: (age > Span::ZERO).then_some(age), bytes: (bytes > 0).then_some(bytes) };
     let expiry = g.catalog.models.values().filter_map(|m| m.spec.outcome.as_ref().map(|o| o.expires_after));
     let window = Span(g.catalog.plan.max_window().0.saturating_add(g.settings.lateness.0));
     Policy {
-        events: keep(s.retention.events_age, s.retention.events_bytes),
-        predictions: keep(s.retention.predictions_age, s.retention.predictions_bytes),
-        outcomes: keep(s.retention.outcomes_age, s.retention.outcomes_bytes),
+        events: keep(g.settings.retention.events_age, g.settings.retention.events_bytes),
+        predictions: keep(g.settings.retention.predictions_age, g.settings.retention.predictions_bytes),
+        outcomes: keep(g.settings.retention.outcomes_age, g.settings.retention.outcomes_bytes),
         events_needed: window.max(g.settings.dedupe_window),
         joins_needed: expiry.max().unwrap_or(Span::ZERO),
     }
@@ -44,9 +43,9 @@ fn saved(g: &Generation) -> Result<u64, StoreError> {
     Ok(lowest)
 }
 
-fn retain(system: &System, store: &Store, settings: &Settings) {
+fn retain(system: &System, store: &Store) {
     let g = system.generation();
-    let policy = policy(settings, &g);
+    let policy = policy(&g);
     if policy.is_for_ever() {
         return;
     }
@@ -60,7 +59,7 @@ fn retain(system: &System, store: &Store, settings: &Settings) {
 /// Says in `/readyz?verbose` how the store is, and lets retention delete; for as long as the system runs.
 ///
 /// A full or failing disk does not make the server unready: predictions go on.
-pub async fn watch(system: Arc<System>, store: Arc<Store>, settings: Settings) {
+pub async fn watch(system: Arc<System>, store: Arc<Store>) {
     let vitals = Vitals::new("storage", Escalation::default());
     system.register(vitals.clone());
     let opened: Vec<String> = store.report().warnings.iter().map(ToString::to_string).collect();
@@ -72,8 +71,8 @@ pub async fn watch(system: Arc<System>, store: Arc<Store>, settings: Settings) {
         vitals.set_ready(true, says.join("; "));
         if last.is_none_or(|t| t.elapsed() >= RETENTION) && system.ready() {
             last = Some(Instant::now());
-            let (system, store, settings) = (system.clone(), store.clone(), settings.clone());
-            let _ = tokio::task::spawn_blocking(move || retain(&system, &store, &settings)).await;
+            let (system, store) = (system.clone(), store.clone());
+            let _ = tokio::task::spawn_blocking(move || retain(&system, &store)).await;
         }
         tokio::time::sleep(LOOK).await; // the store's state changes on other threads; a look is cheap
     }

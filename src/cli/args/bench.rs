@@ -10,6 +10,9 @@ pub enum BenchCommand {
     Ingest(BenchArgs),
     /// More predictions than the server can answer, or slow clients beside ordinary ones
     Overload(OverloadArgs),
+    /// A server process whose project is changed under load, in right and in wrong ways; exit 1 if any request
+    /// fails or an answer is made by two generations
+    Reload(ReloadArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -48,4 +51,17 @@ pub struct OverloadArgs {
     /// The model to ask; the first one if not said
     #[arg(long)]
     pub model: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// How long each of the two phases lasts at least: without reloads, and with
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Changes of the project
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub reloads: u32,
+    /// Connections that always have one request under way
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub connections: u32,
 }

@@ -9,6 +9,7 @@ mod load;
 mod open_loop;
 mod overload;
 mod process;
+mod reload;
 
 use super::args::{BenchArgs, BenchCommand};
 use super::client::encode;
@@ -34,6 +35,7 @@ const SAMPLES: usize = 300;
 pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
     match command {
         BenchCommand::Overload(args) => overload::run(ctx, args),
+        BenchCommand::Reload(args) => reload::run(ctx, args),
         BenchCommand::Predict(args) => {
             let server = ctx.server()?;
             let model = match &args.model {
