@@ -1,5 +1,5 @@
 //! **Owns** one model's windows: traffic, data quality, scores, matured quality, latency.
-//! **Receives** `PredictionServed`, `OutcomeObserved`, `PredictionExpired` from the prediction logger, `GetReport` from the cells.
+//! **Receives** `PredictionsServed`, `OutcomeObserved`, `PredictionExpired` from the prediction logger, `GetReport` from the cells.
 //! **Sends** nothing: decisions that need it will ask.
 //! **On failure** the caller of a report gets `internal`; serving is unaffected.
 //! **On restart** the windows are empty until the prediction logger's next recovery feeds them again.
@@ -16,9 +16,10 @@ use understudy_domain::monitor::{Monitor as Windows, MonitorReport};
 use understudy_domain::prediction::PredictionRecord;
 use understudy_domain::time::Timestamp;
 
+/// This model's part of a group on its way to the log.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct PredictionServed(pub Arc<PredictionRecord>);
+pub struct PredictionsServed(pub Vec<Arc<PredictionRecord>>);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -82,11 +83,13 @@ impl Supervised for Monitor {
     }
 }
 
-impl Handler<PredictionServed> for Monitor {
+impl Handler<PredictionsServed> for Monitor {
     type Result = ();
-    fn handle(&mut self, m: PredictionServed, _: &mut Self::Context) {
+    fn handle(&mut self, m: PredictionsServed, _: &mut Self::Context) {
         fault_point!("monitor.served");
-        self.windows.on_served(&m.0);
+        for record in &m.0 {
+            self.windows.on_served(record);
+        }
     }
 }
 

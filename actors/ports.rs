@@ -76,7 +76,8 @@ pub trait PredictionLog: Send + Sync {
     fn accepting(&self) -> Result<(), StoreError> {
         Ok(())
     }
-    fn append(&self, records: Vec<PredictionRecord>) -> Commit;
+    /// Shared records: the answer holds the same ones.
+    fn append(&self, records: Vec<Arc<PredictionRecord>>) -> Commit;
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError>;
     /// The last `limit` predictions, newest first, of one model or of all.
     fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError>;

@@ -1,6 +1,6 @@
 //! **Owns** the joiner of predictions and outcomes, and the order of both logs.
-//! **Receives** `LogPrediction` (fire and forget) from the cells, `PostOutcomes` from cells and the event logger, `FlushLog`.
-//! **Sends** `PredictionServed`, `OutcomeObserved`, `PredictionExpired` to the model's monitor.
+//! **Receives** `LogPrediction` (fire and forget) from the cells, `PostOutcomes` from cells and the event logger, `FlushLog`, `CatchUp`.
+//! **Sends** `PredictionsServed`, `OutcomeObserved`, `PredictionExpired` to the model's monitor.
 //! **On failure** callers that wait get `internal` or `storage_unavailable`; in async mode the records of the unflushed
 //! group, and of a group that the log refused, are lost and counted. After an outcome that could not be written the
 //! joiner is rebuilt, so that the same outcome sent again is not taken for a duplicate.
@@ -14,7 +14,7 @@ use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::generation::Current;
 use crate::guard::Vitals;
-use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionServed};
+use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionsServed};
 use crate::ports::{Commit, StoreError};
 use actix::prelude::*;
 use outcomes::Post;
@@ -32,7 +32,10 @@ use understudy_domain::project::OutcomeSpec;
 use understudy_domain::time::{Span, Timestamp};
 
 /// Records written to the log at once when they come faster than the actor writes.
-const GROUP: usize = 512;
+const GROUP: usize = 1024;
+/// How long a group waits for company: a commit costs the same for one record as for hundreds. A crash of the
+/// process loses at most this much of what async mode has answered.
+const LINGER: Duration = Duration::from_millis(10);
 /// How often expiry is looked at while nothing arrives.
 const IDLE_TICK: Duration = Duration::from_secs(10);
 /// Event time between two looks at expiry while predictions arrive.
@@ -56,6 +59,11 @@ pub struct FlushLog;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FollowOutcomes;
+
+/// Replies when everything logged before can be read, or could not be written.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CatchUp;
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -87,7 +95,7 @@ struct State {
     joiner: Joiner,
     /// Models that have served at least once.
     served: HashSet<String>,
-    group: Vec<PredictionRecord>,
+    group: Vec<Arc<PredictionRecord>>,
     /// Event time of the latest prediction or outcome, for recorded streams.
     seen: Timestamp,
     expired_at: Timestamp,
@@ -206,7 +214,7 @@ impl PredictionLogger {
         let mut records = Vec::new();
         self.deps.predictions.scan(None, PredictionId(0), &mut |r| {
             records.push((r.time, reference(&r)));
-            self.monitor(&r.model.clone(), PredictionServed(Arc::new(r)));
+            self.monitor(&r.model.clone(), PredictionsServed(vec![Arc::new(r)]));
             ControlFlow::Continue(())
         })?;
         let mut outcomes = Vec::new();
@@ -281,6 +289,17 @@ impl PredictionLogger {
         }
     }
 
+    /// One message per model, however many records.
+    fn tell_monitors(&self, group: &[Arc<PredictionRecord>]) {
+        let mut by_model: BTreeMap<&str, Vec<Arc<PredictionRecord>>> = BTreeMap::new();
+        for record in group {
+            by_model.entry(&record.model).or_default().push(record.clone());
+        }
+        for (model, served) in by_model {
+            self.monitor(model, PredictionsServed(served));
+        }
+    }
+
     fn write_group(&mut self) {
         fault_point!("prediction_logger.write");
         if self.state.group.is_empty() {
@@ -288,6 +307,7 @@ impl PredictionLogger {
         }
         self.settle();
         let group = std::mem::take(&mut self.state.group);
+        self.tell_monitors(&group);
         self.commits.push_back((group.len() as u64, self.deps.predictions.append(group)));
     }
 }
@@ -327,22 +347,21 @@ impl Handler<LogPrediction> for PredictionLogger {
         self.in_hand = u64::from(m.durable.is_none());
         fault_point!("prediction_logger.log");
         self.join_prediction(&reference(&m.record), m.record.time);
-        self.monitor(&m.record.model, PredictionServed(m.record.clone()));
         fault_point!("prediction_logger.joined");
         // Seen by joins and monitors, but not on record: the answer says so.
         if let Err(e) = self.deps.predictions.accepting() {
             self.in_hand = 0;
+            self.tell_monitors(std::slice::from_ref(&m.record));
             match m.durable {
                 Some(durable) => drop(durable.send(Err(e))),
                 None => self.deps.counters.dropped(),
             }
             return;
         }
-        // Whatever else is already in the mailbox joins this group.
-        if self.state.group.is_empty() {
-            ctx.notify(WriteGroup);
+        if self.state.group.is_empty() && m.durable.is_none() {
+            ctx.notify_later(WriteGroup, LINGER);
         }
-        self.state.group.push(Arc::unwrap_or_clone(m.record));
+        self.state.group.push(m.record);
         self.in_hand = 0;
         if self.state.group.len() >= GROUP || m.durable.is_some() {
             self.write_group();
@@ -374,6 +393,16 @@ impl Handler<FollowOutcomes> for PredictionLogger {
     fn handle(&mut self, _: FollowOutcomes, _: &mut Self::Context) {
         let specs = outcome_specs(&self.current.load().catalog);
         self.state.joiner.follow(specs, self.deps.settings.max_pending);
+    }
+}
+
+impl Handler<CatchUp> for PredictionLogger {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: CatchUp, _: &mut Self::Context) -> Self::Result {
+        self.write_group();
+        let written = self.deps.predictions.append(Vec::new());
+        Box::pin(async move { drop(written.await) })
     }
 }
 

@@ -136,29 +136,35 @@ impl Encoder {
         found
     }
 
-    /// Appends `width` numbers for one row, all finite. A value of the wrong type, and a number that is
-    /// not finite, is treated as missing; allocates nothing if `out` has room.
+    /// Appends `width` numbers for one row, all finite; allocates nothing if `out` has room.
     pub fn encode(&self, row: &[Value], out: &mut Vec<f32>) {
+        let start = out.len();
+        out.resize(start + self.width(), 0.0);
+        self.visit(row, |at, x| out[start + at] = x);
+    }
+
+    /// Calls `set` with the position and value of every number of one row that may differ from 0. A value of
+    /// the wrong type, and a number that is not finite, is treated as missing.
+    pub fn visit(&self, row: &[Value], mut set: impl FnMut(usize, f32)) {
+        let mut start = 0;
         for (column, value) in self.columns.iter().zip(row) {
             match column {
                 Column::Numeric { median, low, high, mean, std, missing } => {
                     let known = value.as_f64().filter(|x| x.is_finite());
                     let x = known.unwrap_or(*median).max(*low).min(*high);
-                    out.push((x / std - mean / std) as f32);
-                    if *missing {
-                        out.push(if known.is_none() { 1.0 } else { 0.0 });
+                    set(start, (x / std - mean / std) as f32);
+                    if *missing && known.is_none() {
+                        set(start + 1, 1.0);
                     }
                 }
                 Column::Category { vocabulary } => {
-                    let start = out.len();
-                    out.resize(start + vocabulary.len(), 0.0);
-                    if let Some(i) =
-                        value.as_str().and_then(|s| vocabulary.binary_search_by(|v| v.as_str().cmp(s)).ok())
-                    {
-                        out[start + i] = 1.0;
+                    let found = value.as_str().and_then(|s| vocabulary.binary_search_by(|v| v.as_str().cmp(s)).ok());
+                    if let Some(i) = found {
+                        set(start + i, 1.0);
                     }
                 }
             }
+            start += column.width();
         }
     }
 }

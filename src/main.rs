@@ -6,7 +6,7 @@ use understudy::{cli, system};
 
 /// Metered for `simulate parsers`; otherwise one relaxed load per allocation.
 #[global_allocator]
-static ALLOCATOR: Metered<std::alloc::System> = Metered(std::alloc::System);
+static ALLOCATOR: Metered<mimalloc::MiMalloc> = Metered(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     single_threaded_matrices();

@@ -5,6 +5,7 @@ use crate::api::*;
 use crate::feature_shard::LoadEntity;
 use crate::model_pool::{AcquireModel, LoadedModel};
 use crate::monitor::GetReport;
+use crate::prediction_logger::CatchUp;
 use crate::trainer::StartTraining;
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -81,6 +82,7 @@ impl Cell {
         until: Option<Timestamp>,
     ) -> Result<MonitorReport, Refusal> {
         let monitor = self.generation().model(model)?.monitor.clone();
+        self.catch_up().await?;
         monitor.send(GetReport { from, until }).await.map_err(mailbox)?
     }
 
@@ -120,8 +122,14 @@ impl Cell {
         read.map_err(|detail| Refusal::Internal { detail })?.map_err(crate::prediction_logger::unavailable)
     }
 
+    /// What was answered before can be read after this.
+    async fn catch_up(&self) -> Result<(), Refusal> {
+        self.system.logger.send(CatchUp).await.map_err(mailbox)
+    }
+
     /// A logged prediction and the outcomes known of it.
     pub async fn prediction(&self, id: PredictionId) -> Result<(PredictionRecord, Vec<OutcomeRecord>), Refusal> {
+        self.catch_up().await?;
         let system = self.system.clone();
         self.read(move || {
             let record = system.deps.predictions.get(id)?;
@@ -157,6 +165,7 @@ impl Cell {
         if let Some(model) = &model {
             self.generation().model(model)?;
         }
+        self.catch_up().await?;
         let system = self.system.clone();
         self.read(move || {
             let Some(after) = after else { return system.deps.predictions.newest(model.as_deref(), limit) };

@@ -47,7 +47,7 @@ fn fill(dir: &Path, bytes: u64) -> Result<(), String> {
         let (events, predictions): (Vec<_>, Vec<_>) =
             (n * 20..(n + 1) * 20).map(|i| (sample::event(i + 1, 60), sample::prediction(i * 7, i, "m"))).unzip();
         wait(store.events().append(events))?;
-        wait(store.predictions().append(predictions))?;
+        wait(store.predictions().append(predictions.into_iter().map(std::sync::Arc::new).collect()))?;
         wait(store.outcomes().append((n * 20..(n + 1) * 20).map(sample::outcome).collect()))?;
         if n.is_multiple_of(4) {
             let states = (0..4).map(|i| (understudy_domain::entity::EntityHash(n as u128 + i), sample::state(20)));

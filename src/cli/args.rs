@@ -9,7 +9,7 @@ mod bench;
 mod security;
 mod simulate;
 
-pub use bench::{BenchArgs, BenchCommand, OverloadArgs, ReloadArgs};
+pub use bench::{BenchArgs, BenchCommand, OverloadArgs, PredictBenchArgs, ReloadArgs};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::SimulateCommand;
 

@@ -80,10 +80,10 @@ impl CandleModel {
 
     /// Uncalibrated.
     fn raw(&self, rows: &[&[Value]]) -> candle_core::Result<Vec<f64>> {
-        let x = encode(&self.architecture.encoder, rows)?;
-        match rows.len() {
-            1 => Ok(vec![self.fused.probability(&x)?]),
-            _ => self.network.probabilities(&x),
+        let encoder = &self.architecture.encoder;
+        match rows {
+            [row] => Ok(vec![self.fused.probability(encoder, row)?]),
+            _ => self.network.probabilities(&encode(encoder, rows)?),
         }
     }
 }

@@ -218,8 +218,8 @@ impl EventLog for Handle<MemoryEvents, LoggedEvent> {
     }
 }
 
-impl PredictionLog for Handle<MemoryPredictions, PredictionRecord> {
-    fn append(&self, records: Vec<PredictionRecord>) -> Commit {
+impl PredictionLog for Handle<MemoryPredictions, Arc<PredictionRecord>> {
+    fn append(&self, records: Vec<Arc<PredictionRecord>>) -> Commit {
         self.0.enqueue(records)
     }
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError> {
@@ -283,7 +283,7 @@ impl FeatureStore for SimFeatures {
 /// Everything that survives a crash of the simulated process.
 pub struct Disk {
     events: Arc<SlowLog<MemoryEvents, LoggedEvent>>,
-    predictions: Arc<SlowLog<MemoryPredictions, PredictionRecord>>,
+    predictions: Arc<SlowLog<MemoryPredictions, Arc<PredictionRecord>>>,
     outcomes: Arc<SlowLog<MemoryOutcomes, OutcomeRecord>>,
     features: Arc<SimFeatures>,
     shared: Arc<Shared>,

@@ -3,17 +3,21 @@
 //! Frame: `[magic u8][version u8][flags u8][crc32 u32 LE][len u32 LE][body]`. The checksum covers the
 //! key, the other header bytes and the body, so a frame under a wrong key is found. Nothing is
 //! decoded before its checksum holds. The records of version 1 are the domain types as they stand;
-//! a changed type needs version 2 and an upgrade on read.
+//! a changed type needs another version and an upgrade on read.
 
 use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
+use std::ops::Range;
 use understudy_domain::event::LoggedEvent;
 use understudy_domain::features::EntityState;
 use understudy_domain::prediction::{OutcomeRecord, PredictionRecord};
 
 /// Bytes before the body.
 pub const HEADER: usize = 11;
+/// Bytes of the count of a block's records.
+const COUNT: usize = 8;
 /// Uncompressed size at which a block is closed.
 pub const BLOCK_BYTES: usize = 60 * 1024;
 /// No body is larger than this once decompressed.
@@ -26,12 +30,25 @@ const COMPRESS_FROM: usize = 1024;
 pub trait Record: Serialize + DeserializeOwned {
     const MAGIC: u8;
     const VERSION: u8 = 1;
+
+    /// The records of a block's body, of this version or an earlier one.
+    fn read_block(_version: u8, body: &[u8]) -> Result<Vec<Self>, CodecError> {
+        options().deserialize(body).map_err(|e| CodecError::Corrupt(e.to_string()))
+    }
 }
 impl Record for LoggedEvent {
     const MAGIC: u8 = 0xE1;
 }
 impl Record for PredictionRecord {
     const MAGIC: u8 = 0xB2;
+    const VERSION: u8 = 2;
+
+    fn read_block(version: u8, body: &[u8]) -> Result<Vec<Self>, CodecError> {
+        match version {
+            1 => options().deserialize(body).map_err(|e| CodecError::Corrupt(e.to_string())),
+            _ => super::prediction_block::read(body),
+        }
+    }
 }
 impl Record for OutcomeRecord {
     const MAGIC: u8 = 0xC3;
@@ -103,7 +120,36 @@ fn checksum(key: &[u8], head: [u8; 3], len: [u8; 4], body: &[u8]) -> u32 {
 
 /// The bytes of one record, without a frame; used to measure and to fill blocks.
 pub fn encode_plain<T: Record>(record: &T) -> Result<Vec<u8>, CodecError> {
-    options().serialize(record).map_err(|e| CodecError::TooLarge(e.to_string()))
+    let mut out = Vec::new();
+    write_plain(record, &mut out)?;
+    Ok(out)
+}
+
+/// Appends the bytes of one record. Without bincode's limit, which would walk the record a first time
+/// just to measure it.
+fn write_plain<T: Record>(record: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let before = out.len();
+    let written = options().with_no_limit().serialize_into(&mut *out, record);
+    written.map_err(|e| CodecError::Corrupt(e.to_string()))?;
+    match out.len() - before {
+        n if n > MAX_BODY => Err(CodecError::TooLarge(format!("{n} bytes"))),
+        _ => Ok(()),
+    }
+}
+
+thread_local! {
+    /// Made once a thread: a new one allocates and clears more memory than most blocks have.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(body: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(c) => c,
+            None => kept.insert(zstd::bulk::Compressor::new(1).ok()?),
+        };
+        compressor.compress(body).ok()
+    })
 }
 
 /// Frames `body` for `key`.
@@ -111,7 +157,7 @@ pub fn frame<T: Record>(key: &[u8], body: &[u8]) -> Result<Vec<u8>, CodecError> 
     if body.len() > MAX_BODY {
         return Err(CodecError::TooLarge(format!("{} bytes", body.len())));
     }
-    let packed = if body.len() >= COMPRESS_FROM { zstd::bulk::compress(body, 1).ok() } else { None };
+    let packed = if body.len() >= COMPRESS_FROM { compress(body) } else { None };
     let mut stored = Vec::new();
     let (flags, body) = match packed {
         Some(packed) if packed.len() + 4 < body.len() => {
@@ -199,37 +245,49 @@ pub fn decode<T: Record>(key: &[u8], bytes: &[u8]) -> Result<T, CodecError> {
 /// The records of a block.
 pub fn decode_block<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<T>, CodecError> {
     let body = unframe::<T>(key, bytes)?;
-    options().deserialize(&body).map_err(|e| CodecError::Corrupt(e.to_string()))
+    T::read_block(bytes[1], &body)
 }
 
-/// A body that `decode_block` reads: the count, then each record as `encode_plain` wrote it.
-pub fn block_body(plain: &[Vec<u8>]) -> Vec<u8> {
-    let mut body = (plain.len() as u64).to_le_bytes().to_vec();
-    for p in plain {
-        body.extend_from_slice(p);
-    }
-    body
+/// Appends the bytes of a part of a block, numbers as short as they are.
+pub fn write_compact<T: Serialize + ?Sized>(part: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let compact = options().with_varint_encoding().with_no_limit();
+    compact.serialize_into(out, part).map_err(|e| CodecError::Corrupt(e.to_string()))
+}
+
+/// What `write_compact` wrote; all of `bytes` must be used.
+pub fn read_compact<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    options().with_varint_encoding().deserialize(bytes).map_err(|e| CodecError::Corrupt(e.to_string()))
 }
 
 /// Which records a block takes, and its body.
-pub type Run = (std::ops::Range<usize>, Vec<u8>);
+pub type Run = (Range<usize>, Vec<u8>);
 
-/// Cuts `records` into runs whose bodies stay near `BLOCK_BYTES`; `cut` may end a run earlier
-/// (it sees the run's first record and the next one). A larger record stands alone.
-pub fn runs<T: Record>(records: &[T], cut: impl Fn(&T, &T) -> bool) -> Result<Vec<Run>, CodecError> {
-    let (mut out, mut plain, mut size, mut start) = (Vec::new(), Vec::new(), 0, 0);
+/// Cuts `records` into runs whose bodies stay near `BLOCK_BYTES`; a larger record stands alone. A body is
+/// the count, then the records.
+pub fn runs<T: Record>(records: &[T]) -> Result<Vec<Run>, CodecError> {
+    let empty = |capacity| {
+        let mut body = Vec::with_capacity(capacity);
+        body.extend_from_slice(&[0; COUNT]);
+        body
+    };
+    let (mut out, mut body, mut start) = (Vec::new(), empty(BLOCK_BYTES + BLOCK_BYTES / 16), 0);
+    let close = |mut body: Vec<u8>, range: Range<usize>| {
+        body[..COUNT].copy_from_slice(&(range.len() as u64).to_le_bytes());
+        (range, body)
+    };
     for (i, r) in records.iter().enumerate() {
-        let p = encode_plain(r)?;
-        if i > start && (size + p.len() > BLOCK_BYTES || cut(&records[start], r)) {
-            out.push((start..i, block_body(&plain)));
-            plain.clear();
-            (size, start) = (0, i);
+        let before = body.len();
+        write_plain(r, &mut body)?;
+        if i > start && body.len() - COUNT > BLOCK_BYTES {
+            let mut next = empty(BLOCK_BYTES);
+            next.extend_from_slice(&body[before..]);
+            body.truncate(before);
+            out.push(close(std::mem::replace(&mut body, next), start..i));
+            start = i;
         }
-        size += p.len();
-        plain.push(p);
     }
-    if !plain.is_empty() {
-        out.push((start..records.len(), block_body(&plain)));
+    if start < records.len() {
+        out.push(close(body, start..records.len()));
     }
     Ok(out)
 }

@@ -142,7 +142,11 @@ fn predictions_by_id_by_model_in_order_of_id() {
                 let log = &p.predictions;
                 s.spawn(move || {
                     let (wide, narrow) = part.split_at(500);
-                    let commits: Vec<_> = narrow.chunks(7).chain([wide]).map(|c| log.append(c.to_vec())).collect();
+                    let commits: Vec<_> = narrow
+                        .chunks(7)
+                        .chain([wide])
+                        .map(|c| log.append(c.iter().cloned().map(Arc::new).collect()))
+                        .collect();
                     commits.into_iter().for_each(|c| wait(c).unwrap());
                 });
             }
@@ -178,8 +182,8 @@ fn a_repeated_prediction_id_keeps_the_first_record() {
     on_both(|open| {
         let p = open();
         let (first, second) = (prediction(5, 1, "a"), PredictionRecord { score: 0.9, ..prediction(5, 1, "a") });
-        wait(p.predictions.append(vec![first.clone(), second.clone()])).unwrap();
-        wait(p.predictions.append(vec![prediction(1, 1, "a"), second])).unwrap();
+        wait(p.predictions.append(vec![first.clone().into(), second.clone().into()])).unwrap();
+        wait(p.predictions.append(vec![prediction(1, 1, "a").into(), second.into()])).unwrap();
         let mut opened = Some(p);
         for _ in 0..2 {
             let p = opened.take().unwrap_or_else(&mut *open);

@@ -6,6 +6,7 @@ use super::report::{OpenError, OpenReport, Warning};
 use super::segment::{self, SUM, Segments, guarded, make_durable, put};
 use super::watermark::Watermark;
 use super::writer::{Writer, WriterStats};
+use std::borrow::Borrow;
 use std::io::Write;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -28,12 +29,14 @@ pub type Framed = (Vec<u8>, Vec<u8>);
 pub trait Layout: Record + Send + Sync + 'static {
     /// Name of the directory.
     const NAME: &'static str;
+    /// A record on its way to the log: itself, or shared.
+    type Item: Borrow<Self> + Send + 'static;
     /// Whether these records may follow position `last`.
-    fn check(_records: &[Self], _last: u64) -> Result<(), StoreError> {
+    fn check(_records: &[Self::Item], _last: u64) -> Result<(), StoreError> {
         Ok(())
     }
     /// Blocks for records that take the positions `last + 1 ..`.
-    fn blocks(records: Vec<Self>, last: u64) -> Result<Vec<Framed>, CodecError>;
+    fn blocks(records: Vec<Self::Item>, last: u64) -> Result<Vec<Framed>, CodecError>;
     /// Position of the first record of the block under this key; `None` for a key of another sort.
     fn position(key: &[u8]) -> Option<u64>;
     /// Keys tell positions in order, so that the tail can be found from the last key.
@@ -158,7 +161,7 @@ impl<T: Layout> LogFiles<T> {
     }
 
     /// Writes and makes durable; only the writer thread calls this. Returns the bytes written.
-    pub fn commit(&self, records: Vec<T>) -> Result<u64, StoreError> {
+    pub fn commit(&self, records: Vec<T::Item>) -> Result<u64, StoreError> {
         let (last, n) = (self.position(), records.len() as u64);
         let blocks = T::blocks(records, last)?;
         let mut active = self.active();
@@ -378,7 +381,7 @@ impl<T: Layout> SegmentedLog<T> {
         let writer = Writer::start(files.clone(), options.queue_records)?;
         Ok(SegmentedLog { files, writer })
     }
-    pub fn append_records(&self, records: Vec<T>) -> Commit {
+    pub fn append_records(&self, records: Vec<T::Item>) -> Commit {
         self.writer.append(records)
     }
     pub fn stats(&self) -> WriterStats {

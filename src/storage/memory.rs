@@ -65,10 +65,10 @@ impl EventLog for MemoryEvents {
 }
 
 #[derive(Default)]
-pub struct MemoryPredictions(Mutex<BTreeMap<PredictionId, PredictionRecord>>);
+pub struct MemoryPredictions(Mutex<BTreeMap<PredictionId, Arc<PredictionRecord>>>);
 
 impl PredictionLog for MemoryPredictions {
-    fn append(&self, records: Vec<PredictionRecord>) -> Commit {
+    fn append(&self, records: Vec<Arc<PredictionRecord>>) -> Commit {
         let mut all = lock(&self.0);
         for r in records {
             all.entry(r.id).or_insert(r);
@@ -76,11 +76,17 @@ impl PredictionLog for MemoryPredictions {
         done(Ok(()))
     }
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError> {
-        Ok(lock(&self.0).get(&id).cloned())
+        Ok(lock(&self.0).get(&id).map(|r| PredictionRecord::clone(r)))
     }
     fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError> {
         let all = lock(&self.0);
-        Ok(all.values().rev().filter(|r| model.is_none_or(|m| m == r.model)).take(limit).cloned().collect())
+        Ok(all
+            .values()
+            .rev()
+            .filter(|r| model.is_none_or(|m| m == r.model))
+            .take(limit)
+            .map(|r| PredictionRecord::clone(r))
+            .collect())
     }
     fn scan(
         &self,
@@ -90,7 +96,8 @@ impl PredictionLog for MemoryPredictions {
     ) -> Result<(), StoreError> {
         let mut next = Some(from);
         while let Some(from) = next {
-            let page: Vec<_> = lock(&self.0).range(from..).take(PAGE).map(|(_, r)| r.clone()).collect();
+            let page: Vec<_> =
+                lock(&self.0).range(from..).take(PAGE).map(|(_, r)| PredictionRecord::clone(r)).collect();
             next = page.last().and_then(|r| r.id.0.checked_add(1)).map(PredictionId);
             for r in page {
                 if model.is_none_or(|m| m == r.model) && visit(r).is_break() {

@@ -11,6 +11,7 @@ mod keeper;
 mod layouts;
 mod log;
 pub mod memory;
+mod prediction_block;
 mod predictions;
 pub mod probe;
 mod report;

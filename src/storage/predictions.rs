@@ -8,10 +8,12 @@
 
 use super::codec::{self, CodecError};
 use super::log::{Framed, Layout, LogFiles, SegmentedLog};
+use super::prediction_block;
 use super::segment;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use understudy_actors::ports::{Commit, PredictionLog, StoreError};
 use understudy_domain::prediction::{PredictionId, PredictionRecord};
 
@@ -45,10 +47,11 @@ fn start(class: u8, id: PredictionId) -> Vec<u8> {
 
 impl Layout for PredictionRecord {
     const NAME: &'static str = "predictions";
+    type Item = Arc<Self>;
     const ORDERED: bool = false;
-    fn blocks(mut records: Vec<Self>, last: u64) -> Result<Vec<Framed>, CodecError> {
+    fn blocks(mut records: Vec<Arc<Self>>, last: u64) -> Result<Vec<Framed>, CodecError> {
         records.sort_by_key(|r| r.id); // stable: the first of two equal ids stays first
-        let runs = codec::runs(&records, |a, b| b.id.millis() - a.id.millis() > DAY_MS)?;
+        let runs = prediction_block::runs(&records, |a, b| b.id.millis() - a.id.millis() > DAY_MS)?;
         let framed = runs.into_iter().map(|(range, body)| {
             let at = last + 1 + range.start as u64;
             let key = key(records[range.start].id, records[range.end - 1].id, at);
@@ -169,7 +172,7 @@ impl PredictionLog for SegmentedLog<PredictionRecord> {
     fn accepting(&self) -> Result<(), StoreError> {
         self.files.accepting()
     }
-    fn append(&self, records: Vec<PredictionRecord>) -> Commit {
+    fn append(&self, records: Vec<Arc<PredictionRecord>>) -> Commit {
         self.append_records(records)
     }
 

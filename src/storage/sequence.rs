@@ -9,7 +9,7 @@ use understudy_domain::event::LoggedEvent;
 use understudy_domain::prediction::OutcomeRecord;
 
 fn blocks<T: Record>(records: &[T], last: u64) -> Result<Vec<Framed>, CodecError> {
-    let runs = codec::runs(records, |_, _| false)?;
+    let runs = codec::runs(records)?;
     let framed = runs.into_iter().map(|(range, body)| {
         let key = (last + 1 + range.start as u64).to_be_bytes();
         Ok((key.to_vec(), codec::frame::<T>(&key, &body)?))
@@ -23,6 +23,7 @@ fn position(key: &[u8]) -> Option<u64> {
 
 impl Layout for LoggedEvent {
     const NAME: &'static str = "events";
+    type Item = Self;
     const ORDERED: bool = true;
     fn check(records: &[Self], last: u64) -> Result<(), StoreError> {
         match records.iter().zip(last + 1..).find(|(e, want)| e.seq != *want) {
@@ -40,6 +41,7 @@ impl Layout for LoggedEvent {
 
 impl Layout for OutcomeRecord {
     const NAME: &'static str = "outcomes";
+    type Item = Self;
     const ORDERED: bool = true;
     fn blocks(records: Vec<Self>, last: u64) -> Result<Vec<Framed>, CodecError> {
         blocks(&records, last)

@@ -4,7 +4,9 @@ use super::codec::{self, CodecError, Record};
 use super::*;
 use std::ops::ControlFlow::Continue;
 use std::path::Path;
+use std::sync::Arc;
 use understudy_domain::event::LoggedEvent;
+use understudy_domain::prediction::PredictionRecord;
 
 pub fn options() -> StoreOptions {
     StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, free_floor: 0, ..StoreOptions::default() }
@@ -43,7 +45,7 @@ fn block_key(seq: u64) -> Vec<u8> {
 fn every_flipped_byte_and_every_truncation_of_a_frame_is_found() {
     for size in [20, 4000] {
         let events: Vec<_> = (1..=3).map(|i| event(i, size)).collect();
-        let body = codec::runs(&events, |_, _| false).unwrap().remove(0).1;
+        let body = codec::runs(&events).unwrap().remove(0).1;
         let good = codec::frame::<LoggedEvent>(b"key", &body).unwrap();
         assert_eq!(codec::decode_block::<LoggedEvent>(b"key", &good).unwrap(), events);
         assert!(codec::decode_block::<LoggedEvent>(b"kez", &good).is_err(), "wrong key");
@@ -77,19 +79,29 @@ fn kinds_are_not_mixed_and_newer_versions_are_refused() {
 
 #[test]
 fn golden_files_read_and_write_the_same() {
+    fn path(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage/golden").join(name)
+    }
     fn check<T: Record + PartialEq + std::fmt::Debug>(name: &str, records: &[T]) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage/golden").join(name);
-        let body = codec::runs(records, |_, _| false).unwrap().remove(0).1;
-        let bytes = codec::frame::<T>(b"golden", &body).unwrap();
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &bytes).unwrap();
-        }
-        let golden = std::fs::read(&path).unwrap();
+        let body = codec::runs(records).unwrap().remove(0).1;
+        written(name, records, &codec::frame::<T>(b"golden", &body).unwrap());
+    }
+    fn read<T: Record + PartialEq + std::fmt::Debug>(name: &str, records: &[T]) -> Vec<u8> {
+        let golden = std::fs::read(path(name)).unwrap();
         assert_eq!(codec::decode_block::<T>(b"golden", &golden).unwrap(), records, "{name}");
-        assert_eq!(golden, bytes, "{name}: the record changed; add a version instead");
+        golden
+    }
+    fn written<T: Record + PartialEq + std::fmt::Debug>(name: &str, records: &[T], bytes: &[u8]) {
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path(name), bytes).unwrap();
+        }
+        assert_eq!(read(name, records), bytes, "{name}: the record changed; add a version instead");
     }
     check("event.v1.bin", &[event(1, 20), event(2, 0)]);
-    check("prediction.v1.bin", &[prediction(1_365_000_000_000, 3, "m")]);
+    let predictions = [prediction(1_365_000_000_000, 3, "m")];
+    read("prediction.v1.bin", &predictions);
+    let body = prediction_block::runs(&predictions.clone().map(Arc::new), |_, _| false).unwrap().remove(0).1;
+    written("prediction.v2.bin", &predictions, &codec::frame::<PredictionRecord>(b"golden", &body).unwrap());
     check("outcome.v1.bin", &[outcome(0), outcome(1), outcome(2)]);
     check("state.v1.bin", &[state(2)]);
     check("position.v1.bin", &[0u64, u64::MAX]);

@@ -39,12 +39,12 @@ pub struct WriterStats {
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
 
-struct Append<T> {
-    records: Vec<T>,
+struct Append<T: Layout> {
+    records: Vec<T::Item>,
     reply: Reply,
 }
 
-pub struct Writer<T> {
+pub struct Writer<T: Layout> {
     tx: Mutex<Option<mpsc::Sender<Append<T>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     queued: Arc<AtomicUsize>,
@@ -64,7 +64,7 @@ impl<T: Layout> Writer<T> {
         Ok(Writer { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)), queued, limit, counters })
     }
 
-    pub fn append(&self, records: Vec<T>) -> Commit {
+    pub fn append(&self, records: Vec<T::Item>) -> Commit {
         let (reply, commit) = oneshot::channel();
         let n = records.len();
         // An append larger than the whole queue may still pass when nothing waits.

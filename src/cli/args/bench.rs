@@ -5,9 +5,9 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Predictions of one model, bodies from logged or recorded requests
-    Predict(BenchArgs),
-    /// Events, 100 a request
-    Ingest(BenchArgs),
+    Predict(PredictBenchArgs),
+    /// Events over HTTP, durable when answered; and how fast one core folds them
+    Ingest(IngestBenchArgs),
     /// More predictions than the server can answer, or slow clients beside ordinary ones
     Overload(OverloadArgs),
     /// A server process whose project is changed under load, in right and in wrong ways; exit 1 if any request
@@ -26,6 +26,24 @@ pub struct BenchArgs {
     /// The model to ask; the first one if not said
     #[arg(long)]
     pub model: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PredictBenchArgs {
+    #[command(flatten)]
+    pub load: BenchArgs,
+    /// Instead: this many requests a second, whatever the answers take, to a server of its own
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct IngestBenchArgs {
+    #[command(flatten)]
+    pub load: BenchArgs,
+    /// Events in one request
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch: u32,
 }
 
 #[derive(Clone, Debug, Args)]

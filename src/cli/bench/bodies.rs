@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 
-pub const EVENTS_PER_REQUEST: usize = 100;
 /// Different predictions that are asked in turn.
 const PREDICTIONS: usize = 1000;
 /// Different events that are sent in turn.
@@ -82,10 +81,11 @@ pub struct Fresh {
     /// Each event's JSON from behind its id on.
     rest: Vec<String>,
     run: String,
+    batch: usize,
 }
 
 impl Fresh {
-    pub fn from_recording(project: &Path) -> Result<Self> {
+    pub fn from_recording(project: &Path, batch: usize) -> Result<Self> {
         let now = jiff::Timestamp::now().to_string();
         let mut rest = Vec::new();
         for line in source::recording(project)?.take(EVENTS) {
@@ -100,12 +100,12 @@ impl Fresh {
         if rest.is_empty() {
             return Err(CliError::new("the recording is empty"));
         }
-        Ok(Fresh { rest, run: ulid::Ulid::generate().to_string() })
+        Ok(Fresh { rest, run: ulid::Ulid::generate().to_string(), batch })
     }
 
     pub fn body(&self, n: u64, into: &mut Vec<u8>) {
-        for i in 0..EVENTS_PER_REQUEST {
-            let which = n.wrapping_mul(EVENTS_PER_REQUEST as u64).wrapping_add(i as u64) % self.rest.len() as u64;
+        for i in 0..self.batch {
+            let which = n.wrapping_mul(self.batch as u64).wrapping_add(i as u64) % self.rest.len() as u64;
             let _ = writeln!(into, "{{\"id\":\"{}-{n}-{i}\"{}", self.run, self.rest[which as usize]);
         }
     }
@@ -113,7 +113,7 @@ impl Fresh {
 
 impl Requests for Fresh {
     fn write(&self, n: u64, into: &mut Vec<u8>) {
-        let mut body = Vec::with_capacity(EVENTS_PER_REQUEST * 256);
+        let mut body = Vec::with_capacity(self.batch * 256);
         self.body(n, &mut body);
         head("/v1/events", "application/x-ndjson", body.len(), into);
         into.extend_from_slice(&body);
@@ -130,7 +130,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let line = r#"{"id":"a","type":"t","time":"2013-01-01T00:00:00Z","entities":{"k":"v"},"properties":{"x":1}}"#;
         std::fs::write(dir.path().join("events.ndjson"), format!("{line}\n{line}\n")).unwrap();
-        let fresh = Fresh::from_recording(dir.path()).unwrap();
+        let fresh = Fresh::from_recording(dir.path(), 100).unwrap();
         let mut ids = HashSet::new();
         for n in [0, 1, 1 << 32] {
             let mut body = Vec::new();
@@ -140,7 +140,7 @@ mod tests {
                 assert!(ids.insert(e.id));
             }
         }
-        assert_eq!(ids.len(), 3 * EVENTS_PER_REQUEST);
+        assert_eq!(ids.len(), 3 * 100);
     }
 
     #[test]

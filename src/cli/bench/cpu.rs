@@ -8,6 +8,11 @@ pub fn process_s() -> f64 {
     read("/proc/self/stat")
 }
 
+/// The same of another process.
+pub fn of_process_s(pid: u32) -> f64 {
+    read(&format!("/proc/{pid}/stat"))
+}
+
 /// The same of the calling thread.
 pub fn this_thread_s() -> f64 {
     // Nanoseconds on the CPU; finer than ticks.

@@ -4,11 +4,13 @@
 mod bodies;
 mod cpu;
 mod floor;
+mod fold;
 mod histogram;
 mod load;
 mod open_loop;
 mod overload;
 mod process;
+mod rate;
 mod reload;
 
 use super::args::{BenchArgs, BenchCommand};
@@ -37,6 +39,10 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
         BenchCommand::Overload(args) => overload::run(ctx, args),
         BenchCommand::Reload(args) => reload::run(ctx, args),
         BenchCommand::Predict(args) => {
+            if let Some(rate) = args.rate {
+                return rate::run(ctx, args, rate);
+            }
+            let args = &args.load;
             let server = ctx.server()?;
             let model = match &args.model {
                 Some(m) => m.clone(),
@@ -50,7 +56,8 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
             let answer = server.client.post(&path, &bodies[0])?.to_string();
             let split = split(&server, &path, &bodies)?;
             let fixed = Fixed::new(&path, &bodies);
-            measure(ctx, args, server, "predict", Arc::new(fixed), answer, split)
+            let more = Map::from_iter([("split_us".to_owned(), Value::from(split))]);
+            measure(ctx, args, server, "predict", Arc::new(fixed), answer, more)
         }
         BenchCommand::Ingest(args) => {
             // Its events must not end up among the project's own.
@@ -62,11 +69,14 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
                     ctx.start(&ctx.project_dir(), overrides.map(|(k, v)| (k.to_string(), v)).to_vec())?
                 }
             };
-            let fresh = Fresh::from_recording(&ctx.project_dir())?;
+            let fresh = Fresh::from_recording(&ctx.project_dir(), args.batch as usize)?;
             let mut first = Vec::new();
             fresh.body(u64::MAX >> 1, &mut first);
             let answer = server.client.post_bytes("/v1/events", "application/x-ndjson", &first)?.to_string();
-            measure(ctx, args, server, "ingest", Arc::new(fresh), answer, Map::new())
+            let mut more = Map::new();
+            more.insert("batch".into(), args.batch.into());
+            more.insert("folded_per_s_per_core".into(), fold::per_core(&ctx.project_dir())?.map(f64::round).into());
+            measure(ctx, &args.load, server, "ingest", Arc::new(fresh), answer, more)
         }
     }
 }
@@ -78,7 +88,7 @@ fn measure(
     what: &str,
     requests: Arc<dyn Requests>,
     answer: String,
-    split: Map<String, Value>,
+    more: Map<String, Value>,
 ) -> Result {
     let target = address(server.client.url())?;
     let floor = floor::start(answer)?;
@@ -101,7 +111,7 @@ fn measure(
     }
     drop(floor);
     let in_process = server.is_own();
-    let result = report(what, args, &ours, &bare, in_process, split);
+    let result = report(what, args, &ours, &bare, in_process, more);
     if ctx.json {
         json(&result);
     } else {
@@ -148,14 +158,7 @@ impl Side {
     }
 }
 
-fn report(
-    what: &str,
-    args: &BenchArgs,
-    ours: &Side,
-    bare: &Side,
-    in_process: bool,
-    split: Map<String, Value>,
-) -> Value {
+fn report(what: &str, args: &BenchArgs, ours: &Side, bare: &Side, in_process: bool, more: Map<String, Value>) -> Value {
     let round = |v: f64, digits: i32| (v * 10f64.powi(digits)).round() / 10f64.powi(digits);
     let n = ours.slice.latencies.count();
     let us = |q: f64| ours.slice.latencies.quantile_us(q).map(|v| round(v, 1));
@@ -165,12 +168,10 @@ fn report(
         "requests_per_s": round(ours.per_s(), 0), "p50_us": us(0.5), "p99_us": us(0.99), "cpu_us_per_request": cpu,
         "floor_requests_per_s": round(bare.per_s(), 0), "ratio_to_floor": round(ours.per_s() / bare.per_s().max(1e-9), 3),
     });
-    if what == "ingest" {
-        v["events_per_s"] = round(ours.per_s() * bodies::EVENTS_PER_REQUEST as f64, 0).into();
+    if let Some(batch) = more.get("batch").and_then(Value::as_f64) {
+        v["events_per_s"] = round(ours.per_s() * batch, 0).into();
     }
-    if !split.is_empty() {
-        v["split_us"] = split.into();
-    }
+    v.as_object_mut().expect("made as an object").extend(more);
     v
 }
 

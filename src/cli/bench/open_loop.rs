@@ -1,4 +1,4 @@
-//! Open-loop load: requests are due at fixed times, whatever became of those before. Latency counts from the
+//! Open-loop load: requests are due at fixed times, one millisecond apart, whatever became of those before. Latency counts from the
 //! time at which a request was due, so a server that stalls is charged for everything that waited meanwhile
 //! (no coordinated omission). One thread; a request for which no connection is free waits in the client.
 
@@ -128,7 +128,7 @@ async fn schedule(shared: &Rc<Shared>, rate: f64, time: Duration, stop: &mut dyn
             let mut due = shared.due.borrow_mut();
             while made < wanted {
                 made += 1;
-                due.push_back(begun + Duration::from_secs_f64(made as f64 / rate));
+                due.push_back(now);
                 shared.wake.notify_one();
             }
         }

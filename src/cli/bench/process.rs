@@ -22,6 +22,12 @@ impl Drop for Process {
     }
 }
 
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 /// The last core is the client's, the others are the server's.
 pub fn start(project: &Path) -> Result<Process> {
     let failed = |e: &dyn std::fmt::Display| CliError::new(format!("cannot start a server: {e}"));
