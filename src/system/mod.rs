@@ -215,7 +215,7 @@ fn max_connections(wanted: usize, workers: usize) -> usize {
     let files = usize::try_from(gateway::raise_file_limit()).unwrap_or(usize::MAX);
     let most = (files / 8 * 3 / workers.max(1)).max(1);
     if most < wanted {
-        tracing::warn!(
+        tracing::debug!(
             wanted,
             most,
             files,

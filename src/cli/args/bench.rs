@@ -55,7 +55,7 @@ pub struct OverloadArgs {
     #[arg(long, default_value_t = 3.0)]
     pub factor: f64,
     /// Connections of the client
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub connections: u32,
     /// Predictions in one request
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -94,7 +94,13 @@ pub fn run(ctx: &Context, args: &OverloadArgs) -> Result {
     };
     let bodies = bodies::predictions(ctx, &client, &model)?;
     let path = format!("/v1/models/{}/predict", encode(&model));
-    client.post(&path, &bodies[0])?; // says what is wrong, if something is
+    // The first request loads the model, which may take longer than it may wait; what is wrong otherwise is said.
+    let begun = Instant::now();
+    while let Err(e) = client.post(&path, &bodies[0]) {
+        if begun.elapsed() > PATIENCE {
+            return Err(e);
+        }
+    }
     let target = Target {
         to: super::address(&url)?,
         requests: Arc::new(batches(&path, &bodies, args.instances as usize, args.deadline_ms)),
