@@ -3,7 +3,9 @@
 //! A worker runs everything ready in one pass over its tasks. If a pass gets long, what came last waits long,
 //! and so does every refusal. So a pass may start only [`PASS_BUDGET`] of new work; the rest waits in a queue of
 //! ours, in order of importance and arrival, where its wait can be told in advance: length times the time that
-//! one request takes when the worker is busy. A request whose wait would be too long for its deadline, or longer
+//! one request takes when the worker is busy. Refusals take time too: while passes are longer than twice the
+//! budget, each pass starts less and less new work, until refusing leaves time for the rest (additive increase,
+//! multiplicative decrease on queueing delay, as in Breakwater, OSDI 2020). A request whose wait would be too long for its deadline, or longer
 //! than the settings allow, is refused at once.
 
 use super::{Admission, Shed, micros};
@@ -24,6 +26,11 @@ const PASS_BUDGET: Duration = Duration::from_millis(2);
 const WATCH_EVERY: Duration = Duration::from_millis(1);
 /// When nothing can be let in because other workers hold everything, look again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Of the budget, what is taken away after a pass that was too long, and given back after one that was not.
+const LESS: f64 = 0.8;
+const MORE: f64 = 0.05;
+/// Some new work is always started: else an overload by refusals alone would serve nobody.
+const LEAST: f64 = 0.05;
 /// Weight of one pass in the mean time of a request.
 const COST_WEIGHT: f64 = 0.1;
 
@@ -46,6 +53,10 @@ pub struct Gate {
     watch_from: Cell<Instant>,
     /// Worker time of one request while the worker is busy, in microseconds.
     cost_us: Cell<f64>,
+    /// Share of [`PASS_BUDGET`] that a pass may start at present.
+    budget: Cell<f64>,
+    /// Length of recent passes, in microseconds: what a request has waited before it is seen here.
+    pass_us: Cell<f64>,
     queues: RefCell<[VecDeque<Waiting>; Class::ALL.len()]>,
     wake: Notify,
 }
@@ -77,6 +88,8 @@ impl Gate {
             started: Cell::new(0),
             watch_from: Cell::new(Instant::now()),
             cost_us: Cell::new(0.0),
+            budget: Cell::new(1.0),
+            pass_us: Cell::new(0.0),
             queues: RefCell::default(),
             wake: Notify::new(),
         });
@@ -110,7 +123,8 @@ impl Gate {
         }
         // With nothing of its class in work, one is let in: an old estimate could never be proved wrong else.
         let lane = &admission.lanes[class as usize];
-        let expected = wait + Duration::from_micros(lane.expected_us.load(Relaxed));
+        let waited = if wait.is_zero() { 0 } else { self.pass_us.get() as u64 };
+        let expected = wait + Duration::from_micros(lane.expected_us.load(Relaxed) + waited);
         (expected > left && lane.in_flight.load(Relaxed) > 0).then_some(Shed::Deadline)
     }
 
@@ -150,7 +164,7 @@ impl Gate {
     /// Watches a pass now and then, and all of them while they are long.
     fn pass_is_full(&self, now: Instant) -> bool {
         match self.pass.get() {
-            Some(start) => now - start >= PASS_BUDGET,
+            Some(start) => now - start >= PASS_BUDGET.mul_f64(self.budget.get()),
             None => {
                 if now >= self.watch_from.get() {
                     self.pass.set(Some(now));
@@ -192,6 +206,9 @@ impl Gate {
     fn end_pass(&self, now: Instant) {
         let Some(start) = self.pass.take() else { return };
         let (length, started) = (now - start, self.started.replace(0));
+        let budget = if length > 2 * PASS_BUDGET { self.budget.get() * LESS } else { self.budget.get() + MORE };
+        self.budget.set(budget.clamp(LEAST, 1.0));
+        self.pass_us.set(self.pass_us.get() + COST_WEIGHT * (micros(length) as f64 - self.pass_us.get()));
         if started > 0 {
             let cost = micros(length) as f64 / f64::from(started);
             let old = self.cost_us.get();
@@ -202,7 +219,8 @@ impl Gate {
 
     /// Lets in what one pass may start, the most important first; how many. Drops who waited too long.
     fn release(self: &Rc<Self>, now: Instant) -> usize {
-        let may_start = (micros(PASS_BUDGET) as f64 / self.cost_us.get().max(1.0)).max(1.0) as usize;
+        let may_start =
+            (micros(PASS_BUDGET) as f64 * self.budget.get() / self.cost_us.get().max(1.0)).max(1.0) as usize;
         let mut released = 0;
         let mut queues = self.queues.borrow_mut();
         for class in Class::ALL {
