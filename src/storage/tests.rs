@@ -105,6 +105,7 @@ fn golden_files_read_and_write_the_same() {
     check("outcome.v1.bin", &[outcome(0), outcome(1), outcome(2)]);
     check("state.v1.bin", &[state(2)]);
     check("position.v1.bin", &[0u64, u64::MAX]);
+    check("sum.v1.bin", &[codec::SegmentSum { blocks: 3, keys: u64::MAX }]);
     check("layout.v1.bin", &["abc".to_string()]);
 }
 
@@ -217,4 +218,105 @@ fn retention_deletes_whole_segments_and_reading_goes_on() {
     let after = seqs(&s).unwrap();
     assert_eq!((before, after.last()), (vec![1, 2, 3, 4], Some(&4)));
     assert!(after.len() < 4);
+}
+
+#[test]
+fn retention_keeps_what_is_still_needed() {
+    use super::retention::{Keep, Policy};
+    use understudy_domain::time::{Span, Timestamp};
+    const DAY: i64 = 86_400_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let s = Store::open(dir.path(), StoreOptions { segment_bytes: 1, ..options() }).unwrap();
+    // One segment a day: events 1 to 6.
+    for seq in 1..=6 {
+        let mut e = event(seq, 10);
+        (e.ingested, e.event.time) = (Timestamp(seq as i64 * DAY), Timestamp(seq as i64 * DAY));
+        s.events().append(vec![e]).blocking_recv().unwrap().unwrap();
+    }
+    let days = |n: i64| Span(n * DAY);
+    let now = Timestamp(7 * DAY);
+    let old = |age: i64, needed: i64| Policy {
+        events: Keep { age: Some(days(age)), bytes: None },
+        events_needed: days(needed),
+        ..Policy::default()
+    };
+    let table = [
+        (Policy::default(), u64::MAX, "nothing is asked for", vec![1, 2, 3, 4, 5, 6]),
+        (old(1, 100), u64::MAX, "all is still needed by a window", vec![1, 2, 3, 4, 5, 6]),
+        (old(3, 0), 1, "saved state holds the first only", vec![2, 3, 4, 5, 6]),
+        (old(3, 0), u64::MAX, "older than three days", vec![4, 5, 6]),
+        (old(0, 0), u64::MAX, "never the newest segment", vec![6]),
+    ];
+    for (policy, saved, why, left) in table {
+        s.retain(&policy, saved, now).unwrap();
+        assert_eq!(seqs(&s).unwrap(), left, "{why}");
+    }
+    let bytes = Policy { events: Keep { age: None, bytes: Some(1) }, ..Policy::default() };
+    assert!(s.retain(&bytes, u64::MAX, now).unwrap().is_empty());
+    drop(s);
+    let s = Store::open(dir.path(), options()).unwrap();
+    assert_eq!((s.report().warnings.len(), s.events().last_seq()), (0, 6), "{:?}", s.report());
+}
+
+#[test]
+fn errors_of_the_machine_are_not_taken_for_damage() {
+    use super::engine::engine;
+    use std::io::{Error, ErrorKind};
+    use understudy_actors::ports::StoreError;
+    let of = |e: Error| engine(sled::Error::Io(e));
+    for errno in [5, 13, 23, 24] {
+        let e = of(Error::from_raw_os_error(errno));
+        assert!(matches!(e, StoreError::Io(_)), "EIO, EACCES, ENFILE, EMFILE: {e:?}");
+        // As the engine keeps it: without its number.
+        let kept = of(Error::new(ErrorKind::Other, format!("{:?}", Error::from_raw_os_error(errno))));
+        assert!(matches!(kept, StoreError::Io(_)), "{kept:?}");
+    }
+    assert!(matches!(of(Error::from_raw_os_error(28)), StoreError::DiskFull(_)));
+    assert!(matches!(of(Error::new(ErrorKind::StorageFull, "kept")), StoreError::DiskFull(_)));
+    for damage in [Error::from(ErrorKind::UnexpectedEof), Error::from_raw_os_error(21), Error::other("bad page")] {
+        assert!(matches!(of(damage), StoreError::Corrupt(_)));
+    }
+    assert!(matches!(engine(sled::Error::Corruption { at: None, bt: () }), StoreError::Corrupt(_)));
+}
+
+#[test]
+fn too_little_space_closes_the_logs_and_is_told() {
+    use understudy_actors::ports::StoreError;
+    let dir = tempfile::tempdir().unwrap();
+    let s = Store::open(dir.path(), StoreOptions { min_free: u64::MAX, ..options() }).unwrap();
+    assert!(matches!(s.events().accepting(), Err(StoreError::DiskFull(_))));
+    assert!(matches!(s.predictions().accepting(), Err(StoreError::DiskFull(_))));
+    assert!(s.health().low_space && s.health().free_bytes > 0);
+}
+
+#[test]
+fn a_group_that_was_being_written_is_told_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::open(dir.path(), options()).unwrap());
+    let (mark, _) = super::watermark::Watermark::open(&dir.path().join("predictions/watermark")).unwrap();
+    mark.begin(40).unwrap();
+    let s = Store::open(dir.path(), options()).unwrap();
+    assert_eq!(s.report().warnings, [Warning::LostAtMost { log: "predictions", records: 40 }]);
+    assert!(s.report().warnings[0].to_string().contains("lost_at_most=40"));
+    drop(s);
+    assert!(Store::open(dir.path(), options()).unwrap().report().warnings.is_empty(), "told once");
+}
+
+#[test]
+fn state_that_went_back_to_an_earlier_save_is_set_aside() {
+    use understudy_domain::entity::EntityHash;
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let save = |n: u64| {
+        let s = Store::open(dir.path(), options()).unwrap();
+        s.features().save(0, n, vec![(EntityHash(1), state(n))]).unwrap();
+    };
+    save(3);
+    super::segment::copy_dir(&dir.path().join("state"), &old.path().join("state")).unwrap();
+    save(4);
+    std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+    super::segment::copy_dir(&old.path().join("state"), &dir.path().join("state")).unwrap();
+    let s = Store::open(dir.path(), options()).unwrap();
+    let w = &s.report().warnings;
+    assert!(matches!(&w[..], [Warning::Quarantined { name, .. }] if name == "state"), "{w:?}");
+    assert_eq!((s.features().watermark(0).unwrap(), s.features().load(0, EntityHash(1)).unwrap()), (0, None));
 }
