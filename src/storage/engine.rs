@@ -87,7 +87,10 @@ fn open_once(path: &Path, cache: u64, deadline: Duration) -> Result<sled::Db, St
     let work = move || {
         let opened = guarded(|| {
             // Flushing is the writer's business: the background flusher only logs its errors.
-            sled::Config::new().path(owned).flush_every_ms(None).cache_capacity(cache).open().map_err(engine)
+            let config = sled::Config::new().path(&owned).flush_every_ms(None).cache_capacity(cache);
+            let db = config.open().map_err(engine)?;
+            settle(&owned)?;
+            Ok(db)
         });
         let _ = tx.send(opened);
     };
@@ -97,6 +100,18 @@ fn open_once(path: &Path, cache: u64, deadline: Duration) -> Result<sled::Db, St
         .map_err(|e| StoreError::Io(format!("{}: no thread to open it: {e}", path.display())))?;
     rx.recv_timeout(deadline)
         .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{NOT_OPEN} {} s", deadline.as_secs_f32()))))
+}
+
+/// Makes what the engine wrote at open durable before anything is built on it: it syncs neither its settings nor the
+/// names of its snapshots, and an old snapshot beside a log that has moved on is taken for damage.
+fn settle(path: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(path).map_err(|e| io(path, e))? {
+        let file = entry.map_err(|e| io(path, e))?.path();
+        if file.is_file() {
+            fs::File::open(&file).and_then(|f| f.sync_all()).map_err(|e| io(&file, e))?;
+        }
+    }
+    sync_dir(path)
 }
 
 pub fn sync_dir(path: &Path) -> Result<(), StoreError> {

@@ -60,6 +60,10 @@ fn quarantine_path(root: &Path, name: &str) -> Result<PathBuf, StoreError> {
 pub fn quarantine(root: &Path, path: &Path, name: &str, reason: &str) -> Result<PathBuf, StoreError> {
     let target = quarantine_path(root, name)?;
     fs::rename(path, &target).map_err(|e| io(path, e))?;
+    // Both names: a power cut must not bring it back beside its successor.
+    for dir in [path.parent(), target.parent()].into_iter().flatten() {
+        sync_dir(dir)?;
+    }
     let note = target.with_extension("reason");
     fs::write(&note, format!("{reason}\n")).map_err(|e| io(&note, e))?;
     Ok(target)
