@@ -268,7 +268,7 @@ fn errors_of_the_machine_are_not_taken_for_damage() {
         let e = of(Error::from_raw_os_error(errno));
         assert!(matches!(e, StoreError::Io(_)), "EIO, EACCES, ENFILE, EMFILE: {e:?}");
         // As the engine keeps it: without its number.
-        let kept = of(Error::new(ErrorKind::Other, format!("{:?}", Error::from_raw_os_error(errno))));
+        let kept = of(Error::other(format!("{:?}", Error::from_raw_os_error(errno))));
         assert!(matches!(kept, StoreError::Io(_)), "{kept:?}");
     }
     assert!(matches!(of(Error::from_raw_os_error(28)), StoreError::DiskFull(_)));
