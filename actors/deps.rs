@@ -3,6 +3,7 @@
 use crate::admission::AdmissionLimits;
 use crate::blocking::Blocking;
 use crate::counters::Counters;
+use crate::model_instance::ModelRun;
 use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Trainer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,8 @@ pub struct ActorSettings {
     pub max_answers: usize,
     /// Events folded by a shard between two snapshots of its state.
     pub snapshot_every: u64,
+    /// How workers run their models.
+    pub models: ModelRun,
     /// Where blocking work runs; inline only in simulations.
     pub blocking: Blocking,
     /// Entropy of the ids of predictions whose request brought none.
@@ -93,6 +96,7 @@ impl Default for ActorSettings {
             max_pending: 2_000_000,
             max_answers: 20_000,
             snapshot_every: 200_000,
+            models: ModelRun::default(),
             blocking: Blocking::Pool,
             entropy: || ulid::Ulid::generate().0,
         }

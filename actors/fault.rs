@@ -47,6 +47,7 @@ pub const POINTS: &[&str] = &[
     "router.hosted",
     "router.apply",
     "model_instance.predict",
+    "model_thread.predict",
     "trainer.enqueue",
     "trainer.train",
     "trainer.finished",

@@ -18,6 +18,7 @@ pub mod generation;
 pub mod guard;
 pub mod model_instance;
 pub mod model_pool;
+pub mod model_thread;
 pub mod monitor;
 pub mod ports;
 pub mod prediction_logger;

@@ -8,7 +8,7 @@ use crate::api::Refusal;
 use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::guard::{Escalation, Vitals};
-use crate::model_instance::ModelInstance;
+use crate::model_instance::{ModelInstance, ModelRun};
 use crate::model_pool::{AcquireModel, JoinPool, LoadedModel, ModelPool};
 use crate::supervise;
 use actix::prelude::*;
@@ -66,6 +66,7 @@ pub struct DropIdle {
 pub struct Router {
     vitals: Arc<Vitals>,
     escalation: Escalation,
+    run: ModelRun,
     pool: Addr<ModelPool>,
     table: Arc<RouteTable>,
     /// The pool has sent its table.
@@ -80,10 +81,11 @@ struct Hosted {
 }
 
 impl Router {
-    pub fn new(vitals: Arc<Vitals>, escalation: Escalation, pool: Addr<ModelPool>) -> Self {
+    pub fn new(vitals: Arc<Vitals>, escalation: Escalation, run: ModelRun, pool: Addr<ModelPool>) -> Self {
         Router {
             vitals,
             escalation,
+            run,
             pool,
             table: Arc::new(RouteTable::default()),
             joined: false,
@@ -107,7 +109,7 @@ impl Router {
             return;
         }
         let vitals = Vitals::new(format!("model_instance/{}/{}", model.model, model.version), self.escalation.clone());
-        let instance = supervise::start(ModelInstance::new(vitals.clone(), model.runtime.clone()), vitals);
+        let instance = supervise::start(ModelInstance::new(vitals.clone(), model.runtime.clone(), self.run), vitals);
         self.instances.insert(key, Hosted { model, instance });
     }
 

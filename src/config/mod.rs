@@ -12,8 +12,8 @@ pub use effective::{Effective, Source, resolve};
 pub use history::History;
 pub use project::Project;
 pub use settings::{
-    Auth, Clock, ClockSource, Durability, Features, Limits, Log, LogFormat, LogMode, PredictionLog, Server, Settings,
-    Storage, Tls, TlsMode,
+    Auth, Clock, ClockSource, Durability, Features, Limits, Log, LogFormat, LogMode, Models, PredictionLog, Server,
+    Settings, Storage, Tls, TlsMode,
 };
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ section! {
         retention: Retention = Retention::default(),
         clock: Clock = Clock::default(),
         features: Features = Features::default(),
+        models: Models = Models::default(),
         limits: Limits = Limits::default(),
         auth: Auth = Auth::default(),
         tls: Tls = Tls::default(),
@@ -115,6 +116,16 @@ section! {
         max_future: Span = Span(5 * MINUTE),
         /// How long event ids are remembered to recognise duplicates.
         dedupe: Span = Span(7 * DAY),
+    }
+}
+
+section! {
+    Models {
+        /// Threads of each loaded version on each worker; 0 runs models on the worker, which suits those that take
+        /// microseconds. A model that is slow or may hang wants threads.
+        threads: usize = 0,
+        /// A call that has not ended by then is abandoned, and its thread replaced.
+        hang: Span = Span(10 * SECOND),
     }
 }
 

@@ -146,12 +146,12 @@ where
         let empty = group.iter().all(|(records, _)| records.is_empty());
         let failure = match () {
             () if empty => None,
-            () if self.fault("write") => Some((0, "planted: write error")),
-            () if self.fault("full") => Some((0, "no space left on device (os error 28)")),
+            () if self.fault("write") => Some((0, StoreError::Io("planted: write error".into()))),
+            () if self.fault("full") => Some((0, StoreError::DiskFull("planted: no space left".into()))),
             // The data may be there or not, up to some append.
             () if self.fault("sync") => {
                 let kept = self.shared.lock().dice.below(group.len() as u64 + 1);
-                Some((kept as usize, "planted: sync error"))
+                Some((kept as usize, StoreError::Io("planted: sync error".into())))
             }
             () => None,
         };
@@ -163,7 +163,7 @@ where
                     if i < *kept {
                         let _ = self.write(records);
                     }
-                    Err(StoreError::Io((*why).into()))
+                    Err(why.clone())
                 }
             };
             results.push((result, reply));

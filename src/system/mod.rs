@@ -28,6 +28,7 @@ use understudy_actors::cell::Cell;
 use understudy_actors::deps::{ActorSettings, Deps};
 use understudy_actors::fault;
 use understudy_actors::generation::Declared;
+use understudy_actors::model_instance::ModelRun;
 use understudy_actors::ports::Clock;
 use understudy_actors::system::System;
 use understudy_domain::problem::Problem;
@@ -146,7 +147,10 @@ async fn run(
     let layout =
         understudy_actors::feature_shard::layout_id(&in_force.compiled.catalog.plan, in_force.compiled.settings.shards);
     let deps = Arc::new(Deps {
-        settings: ActorSettings::default(),
+        settings: ActorSettings {
+            models: ModelRun { threads: settings.models.threads, hang: settings.models.hang.std() },
+            ..ActorSettings::default()
+        },
         clock,
         wall: Arc::new(WallClock),
         events: store.events(),
