@@ -107,7 +107,7 @@ impl Bench {
         let settings = LiveSettings { log_sync: true, max_entities: 2, shards: 1, ..LiveSettings::default() };
         let declared = Declared { number: 1, catalog: Arc::new(project::catalog()), settings };
         let here = actix::Arbiter::current();
-        let threads = Threads { features: here.clone(), logging: here.clone(), control: here };
+        let threads = Threads { features: here.clone(), logging: here.clone(), control: here, one: true };
         let system = System::start_on(Arc::new(deps), declared, &threads, Vec::new());
         let cell = Cell::new(system.clone());
         let mut bench = Bench { disk, system, cell, asked: 0 };
