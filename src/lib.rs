@@ -11,3 +11,8 @@ pub mod simulate;
 pub mod storage;
 pub mod system;
 pub mod tables;
+
+/// Tests count allocations.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: simulate::meter::Metered<std::alloc::System> = simulate::meter::Metered(std::alloc::System);

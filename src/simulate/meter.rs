@@ -9,8 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 static ON: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// (live bytes, their peak, largest single allocation) of this thread since `measure` began.
-    static SEEN: Cell<(i64, i64, usize)> = const { Cell::new((0, 0, 0)) };
+    /// Of this thread since `begin`.
+    static SEEN: Cell<Seen> = const { Cell::new(Seen { live: 0, peak: 0, largest: 0, calls: 0 }) };
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    live: i64,
+    peak: i64,
+    largest: usize,
+    calls: u64,
 }
 
 /// The program's allocator, metered.
@@ -20,9 +28,10 @@ pub struct Metered<A>(pub A);
 fn note(taken: usize, given: usize) {
     if ON.load(Relaxed) {
         let _ = SEEN.try_with(|seen| {
-            let (live, peak, largest) = seen.get();
-            let live = live + taken as i64 - given as i64;
-            seen.set((live, peak.max(live), largest.max(taken)));
+            let s = seen.get();
+            let live = s.live + taken as i64 - given as i64;
+            let calls = s.calls + u64::from(taken > 0);
+            seen.set(Seen { live, peak: s.peak.max(live), largest: s.largest.max(taken), calls });
         });
     }
 }
@@ -59,13 +68,25 @@ pub struct Allocated {
     pub peak: u64,
     /// Largest single allocation.
     pub largest: u64,
+    /// Allocations, reallocations among them.
+    pub calls: u64,
+}
+
+/// Counts from here on, on this thread.
+pub fn begin() {
+    ON.store(true, Relaxed);
+    SEEN.set(Seen { live: 0, peak: 0, largest: 0, calls: 0 });
+}
+
+/// What this thread allocated since `begin`.
+pub fn seen() -> Allocated {
+    let s = SEEN.get();
+    Allocated { peak: u64::try_from(s.peak).unwrap_or(0), largest: s.largest as u64, calls: s.calls }
 }
 
 /// Counts the allocations of `work` on this thread.
 pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Allocated) {
-    ON.store(true, Relaxed);
-    SEEN.set((0, 0, 0));
+    begin();
     let done = work();
-    let (_, peak, largest) = SEEN.get();
-    (done, Allocated { peak: u64::try_from(peak).unwrap_or(0), largest: largest as u64 })
+    (done, seen())
 }

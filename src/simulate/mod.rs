@@ -3,6 +3,8 @@
 
 mod check;
 mod clock;
+#[cfg(test)]
+mod cost_tests;
 mod dice;
 mod disk;
 mod faults;
