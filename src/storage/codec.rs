@@ -248,14 +248,13 @@ pub fn decode_block<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<T>, Codec
     T::read_block(bytes[1], &body)
 }
 
-/// Appends the bytes of a part of a block, numbers as short as they are.
-pub fn write_compact<T: Serialize + ?Sized>(part: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    let compact = options().with_varint_encoding().with_no_limit();
-    compact.serialize_into(out, part).map_err(|e| CodecError::Corrupt(e.to_string()))
+/// The bytes of a part of a record that has no layout of its own.
+pub fn encode_part<T: Serialize>(part: &T) -> Result<Vec<u8>, CodecError> {
+    options().with_varint_encoding().serialize(part).map_err(|e| CodecError::TooLarge(e.to_string()))
 }
 
-/// What `write_compact` wrote; all of `bytes` must be used.
-pub fn read_compact<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+/// What `encode_part` wrote; all of `bytes` must be used.
+pub fn decode_part<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     options().with_varint_encoding().deserialize(bytes).map_err(|e| CodecError::Corrupt(e.to_string()))
 }
 
