@@ -2,11 +2,10 @@
 //!
 //! A worker runs everything ready in one pass over its tasks. If a pass gets long, what came last waits long,
 //! and so does every refusal. So a pass may start only [`PASS_BUDGET`] of new work; the rest waits in a queue of
-//! ours, in order of importance and arrival, where its wait can be told in advance: length times the time that
-//! one request takes when the worker is busy. Refusals take time too: while passes are longer than twice the
-//! budget, each pass starts less and less new work, until refusing leaves time for the rest (additive increase,
-//! multiplicative decrease on queueing delay, as in Breakwater, OSDI 2020). A request whose wait would be too long for its deadline, or longer
-//! than the settings allow, is refused at once.
+//! ours, in order of importance and arrival. How long one more would wait is what the first in the queue has
+//! waited already: measured, not estimated, so a machine that is busy with something else is no reason to refuse
+//! (queueing delay as the signal, as in CoDel, RFC 8289, and Breakwater, OSDI 2020). A request whose wait would
+//! be too long for its deadline, or longer than the settings allow, is refused at once.
 
 use super::{Admission, Shed, micros};
 use crate::api::Refusal;
@@ -26,11 +25,8 @@ const PASS_BUDGET: Duration = Duration::from_millis(2);
 const WATCH_EVERY: Duration = Duration::from_millis(1);
 /// When nothing can be let in because other workers hold everything, look again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// Of the budget, what is taken away after a pass that was too long, and given back after one that was not.
-const LESS: f64 = 0.8;
-const MORE: f64 = 0.05;
-/// Some new work is always started: else an overload by refusals alone would serve nobody.
-const LEAST: f64 = 0.05;
+/// Started in any pass, however long a request seems to take: most of a pass may be other people's time.
+const LEAST: usize = 8;
 /// Weight of one pass in the mean time of a request.
 const COST_WEIGHT: f64 = 0.1;
 
@@ -38,6 +34,7 @@ type Release = Result<Ticket, Shed>;
 
 struct Waiting {
     model: Option<usize>,
+    since: Instant,
     /// Latest time at which starting still makes sense.
     until: Instant,
     go: oneshot::Sender<Release>,
@@ -53,10 +50,6 @@ pub struct Gate {
     watch_from: Cell<Instant>,
     /// Worker time of one request while the worker is busy, in microseconds.
     cost_us: Cell<f64>,
-    /// Share of [`PASS_BUDGET`] that a pass may start at present.
-    budget: Cell<f64>,
-    /// Length of recent passes, in microseconds: what a request has waited before it is seen here.
-    pass_us: Cell<f64>,
     queues: RefCell<[VecDeque<Waiting>; Class::ALL.len()]>,
     wake: Notify,
 }
@@ -88,8 +81,6 @@ impl Gate {
             started: Cell::new(0),
             watch_from: Cell::new(Instant::now()),
             cost_us: Cell::new(0.0),
-            budget: Cell::new(1.0),
-            pass_us: Cell::new(0.0),
             queues: RefCell::default(),
             wake: Notify::new(),
         });
@@ -123,18 +114,18 @@ impl Gate {
         }
         // With nothing of its class in work, one is let in: an old estimate could never be proved wrong else.
         let lane = &admission.lanes[class as usize];
-        let waited = if wait.is_zero() { 0 } else { self.pass_us.get() as u64 };
-        let expected = wait + Duration::from_micros(lane.expected_us.load(Relaxed) + waited);
+        let expected = wait + Duration::from_micros(lane.expected_us.load(Relaxed));
         (expected > left && lane.in_flight.load(Relaxed) > 0).then_some(Shed::Deadline)
     }
 
-    /// How long one more request of this class would wait.
+    /// How long one more request of this class would wait: as long as the first of those before it has.
     fn wait(&self, class: Class) -> Duration {
         if self.admission.waiting.load(Relaxed) == 0 {
             return Duration::ZERO;
         }
-        let ahead: usize = self.queues.borrow()[..=class as usize].iter().map(VecDeque::len).sum();
-        Duration::from_secs_f64(ahead as f64 * self.cost_us.get() / 1e6)
+        let queues = self.queues.borrow();
+        let first = queues[..=class as usize].iter().filter_map(|q| Some(q.front()?.since)).min();
+        first.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn refusal(&self, class: Class, why: Shed) -> Refusal {
@@ -158,13 +149,13 @@ impl Gate {
                 Err(_) => {}
             }
         }
-        self.queue(class, model, now + left.min(self.admission.max_wait())).await
+        self.queue(class, model, now, now + left.min(self.admission.max_wait())).await
     }
 
     /// Watches a pass now and then, and all of them while they are long.
     fn pass_is_full(&self, now: Instant) -> bool {
         match self.pass.get() {
-            Some(start) => now - start >= PASS_BUDGET.mul_f64(self.budget.get()),
+            Some(start) => now - start >= PASS_BUDGET,
             None => {
                 if now >= self.watch_from.get() {
                     self.pass.set(Some(now));
@@ -176,7 +167,13 @@ impl Gate {
         }
     }
 
-    async fn queue(self: &Rc<Self>, class: Class, model: Option<usize>, until: Instant) -> Result<Ticket, Refusal> {
+    async fn queue(
+        self: &Rc<Self>,
+        class: Class,
+        model: Option<usize>,
+        since: Instant,
+        until: Instant,
+    ) -> Result<Ticket, Refusal> {
         /// Counts out whoever stops waiting, also a caller that has gone.
         struct Counted<'a>(&'a Admission);
         impl Drop for Counted<'_> {
@@ -185,7 +182,7 @@ impl Gate {
             }
         }
         let (go, released) = oneshot::channel();
-        self.queues.borrow_mut()[class as usize].push_back(Waiting { model, until, go });
+        self.queues.borrow_mut()[class as usize].push_back(Waiting { model, since, until, go });
         self.admission.waiting.fetch_add(1, Relaxed);
         let counted = Counted(&self.admission);
         self.wake.notify_one();
@@ -206,9 +203,6 @@ impl Gate {
     fn end_pass(&self, now: Instant) {
         let Some(start) = self.pass.take() else { return };
         let (length, started) = (now - start, self.started.replace(0));
-        let budget = if length > 2 * PASS_BUDGET { self.budget.get() * LESS } else { self.budget.get() + MORE };
-        self.budget.set(budget.clamp(LEAST, 1.0));
-        self.pass_us.set(self.pass_us.get() + COST_WEIGHT * (micros(length) as f64 - self.pass_us.get()));
         if started > 0 {
             let cost = micros(length) as f64 / f64::from(started);
             let old = self.cost_us.get();
@@ -219,8 +213,7 @@ impl Gate {
 
     /// Lets in what one pass may start, the most important first; how many. Drops who waited too long.
     fn release(self: &Rc<Self>, now: Instant) -> usize {
-        let may_start =
-            (micros(PASS_BUDGET) as f64 * self.budget.get() / self.cost_us.get().max(1.0)).max(1.0) as usize;
+        let may_start = ((micros(PASS_BUDGET) as f64 / self.cost_us.get().max(1.0)) as usize).max(LEAST);
         let mut released = 0;
         let mut queues = self.queues.borrow_mut();
         for class in Class::ALL {
