@@ -107,7 +107,11 @@ impl Book {
         let word = Word { label, revision };
         let id = match key {
             Key::Id(id) => Some(id),
-            Key::Request(r) => self.by_request.get(&r).copied(),
+            // One that is past its second term is forgotten, whether a tick has dropped it yet or not.
+            Key::Request(r) => self.by_request.get(&r).copied().filter(|id| {
+                let twice = |e: &Entry| e.time + self.expires_after + self.expires_after;
+                self.entries.get(id).is_some_and(|e| twice(e) > now)
+            }),
         };
         let time = id.and_then(|id| match self.entries.get(&id) {
             Some(e) => Some(e.time),

@@ -36,6 +36,21 @@ fn change(j: Option<Joined>) -> Option<Change> {
 }
 
 #[test]
+fn a_forgotten_prediction_is_forgotten_with_and_without_a_tick() {
+    // Expired after 7 days, forgotten after 14: what comes then waits for a request that repeats the id.
+    for ticks in [false, true] {
+        let mut j = joiner(100);
+        predict(&mut j, 1, at(0), at(0));
+        let now = at(14 * 24 + 1);
+        if ticks {
+            j.tick(now);
+        }
+        assert_eq!(j.on_outcome(&outcome(1, Some(true), 0), now).0, S::Parked, "ticks: {ticks}");
+        assert_eq!(change(predict(&mut j, 1, now, now)), Some(Change::Matured { label: true }), "ticks: {ticks}");
+    }
+}
+
+#[test]
 fn revisions() {
     let mut j = joiner(100);
     assert_eq!(predict(&mut j, 1, at(0), at(0)), None);
