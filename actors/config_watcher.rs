@@ -262,6 +262,9 @@ impl Supervised for ConfigWatcher {
             scan.stop.store(true, Relaxed);
         }
         self.queue.clear();
+        if let Some(system) = self.system.upgrade() {
+            crate::reconfigure::give_up(&system);
+        }
         // Looked at again: it may have been given up half way.
         self.seen.clear();
     }

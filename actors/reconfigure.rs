@@ -97,7 +97,7 @@ pub(crate) async fn prepare(system: &System, next: &Compiled, scan: Arc<Scan>) -
         let thread = own.as_ref().map_or(system.threads.features.clone(), Arbiter::handle);
         let set = Arc::new(FeatureSet::start(layout, &system.deps, &system.escalation, &thread, own));
         if let Err(e) = set.catch_up(system).await {
-            system.events.do_send(DetachSets { keep: system.generation().features.id });
+            give_up(system);
             return Err(vec![refused(&e)]);
         }
         set
@@ -132,6 +132,11 @@ fn refused(e: &Refusal) -> String {
         }
         other => format!("{other:?}"),
     }
+}
+
+/// No shards but those that serve get events any more.
+pub(crate) fn give_up(system: &System) {
+    system.events.do_send(DetachSets { keep: system.generation().features.id });
 }
 
 /// The swap. Nothing of it can fail but the loss of an actor.

@@ -58,6 +58,7 @@ pub(super) async fn apply(
         return refuse(change, vec![format!("the history could not be written: {e}")]);
     }
     if let Err(problems) = reconfigure::publish(system, number, &compiled, ready).await {
+        reconfigure::give_up(system);
         return refuse(change, problems);
     }
     source.apply(&compiled);

@@ -180,3 +180,28 @@ proptest! {
         prop_assert_eq!((c.pending, c.parked, c.orphaned, c.late, c.forgotten), (0, 0, 0, 0, 0));
     }
 }
+
+#[test]
+fn a_changed_project_keeps_what_waits() {
+    let spec = |text: &str| -> OutcomeSpec { serde_json::from_str(text).unwrap() };
+    let week = spec(r#"{"expires_after": "7d"}"#);
+    let mut joiner = Joiner::new([("a".into(), week.clone()), ("b".into(), week.clone())].into(), 10);
+    let now = Timestamp(1_000_000);
+    for model in ["a", "b"] {
+        let p = PredictionRef {
+            model: model.into(),
+            version: "v1".into(),
+            id: PredictionId(1),
+            request_id: None,
+            time: now,
+            score: 0.5,
+        };
+        joiner.on_prediction(&p, now);
+    }
+    // `a` waits for a shorter time now, `b` is gone, `c` is new.
+    joiner.follow([("a".into(), spec(r#"{"expires_after": "1d"}"#)), ("c".into(), week)].into(), 10);
+    assert_eq!((joiner.knows("a"), joiner.knows("b"), joiner.knows("c")), (true, false, true));
+    assert_eq!(joiner.counts("a").unwrap().pending, 1);
+    assert_eq!(joiner.tick(now + Span::hours(23)), []);
+    assert_eq!(joiner.tick(now + Span::hours(25)).len(), 1);
+}

@@ -2,6 +2,7 @@
 
 mod compile;
 mod exact;
+mod identity;
 mod sawtooth;
 mod table;
 

@@ -10,6 +10,8 @@ pub enum Edit {
     AddFeature,
     RemoveFeature,
     Limits,
+    /// The model declares other features: the serving version keeps its own.
+    Redeclare,
     SyntaxError,
     UnknownKey,
     OutOfRange,
@@ -29,7 +31,7 @@ const ORDER: [Edit; 12] = [
     Edit::OutOfRange,
     Edit::RemoveFeature,
     Edit::NeededFeature,
-    Edit::RuleAndThreshold,
+    Edit::Redeclare,
     Edit::UnknownFeature,
 ];
 
@@ -39,7 +41,7 @@ impl Edit {
     }
 
     pub fn is_right(self) -> bool {
-        matches!(self, Edit::RuleAndThreshold | Edit::AddFeature | Edit::RemoveFeature | Edit::Limits)
+        matches!(self, Edit::RuleAndThreshold | Edit::AddFeature | Edit::RemoveFeature | Edit::Limits | Edit::Redeclare)
     }
 }
 
@@ -60,6 +62,8 @@ pub struct Project {
     number: u32,
     limit: u32,
     extra: bool,
+    /// The model declares only two of the three features of the serving version.
+    narrow: bool,
 }
 
 impl Project {
@@ -77,6 +81,7 @@ impl Project {
             number: 0,
             limit: 1000,
             extra: false,
+            narrow: false,
         };
         project.restore()?;
         Ok(project)
@@ -87,7 +92,9 @@ impl Project {
         let extra = if self.extra { EXTRA } else { "" };
         self.put("features", &format!("{}{extra}", self.features))?;
         // The first line of a table is its end: keys of the model itself stand before the tables.
-        self.put("models", &format!("threshold = {}\n{}", threshold(self.number), self.model))?;
+        let wide = "\"amount_mean_30d\", ";
+        let model = self.model.replace(wide, if self.narrow { "" } else { wide });
+        self.put("models", &format!("threshold = {}\n{model}", threshold(self.number)))?;
         self.put("rules", &format!("{}\n{}", self.rules, tag(self.number)))?;
         // The machine is saturated on purpose: waiting is no fault of a reload.
         let limits = format!("[limits]\nmax_wait = \"10s\"\nmax_instances = {}\n", self.limit);
@@ -100,6 +107,7 @@ impl Project {
             Edit::RuleAndThreshold => self.number = i + 1,
             Edit::AddFeature => self.extra = true,
             Edit::RemoveFeature => self.extra = false,
+            Edit::Redeclare => self.narrow = !self.narrow,
             Edit::Limits => self.limit = 1000 + i,
             Edit::SyntaxError => return self.put("rules", "[rules.tag\nexpect = "),
             Edit::UnknownKey => return self.write("understudy.toml", "[limits]\nmax_instence = 5\n"),
