@@ -62,6 +62,8 @@ pub const KEYS: &[(&str, Effect, Range)] = &[
     ("tls.mode", Restart, Any),
     ("tls.cert", Restart, Any),
     ("tls.key", Restart, Any),
+    ("models.threads", Restart, Whole(0, 1024)),
+    ("models.hang", Restart, Time(MILLISECOND, HOUR)),
     ("log.level", Live, Filter),
     ("log.format", Restart, Any),
     ("prediction_log.mode", Live, Any),
