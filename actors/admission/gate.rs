@@ -37,6 +37,8 @@ struct Waiting {
     since: Instant,
     /// Latest time at which starting still makes sense.
     until: Instant,
+    /// Its model has all that one model may have: others go before it.
+    held: bool,
     go: oneshot::Sender<Release>,
 }
 
@@ -124,7 +126,7 @@ impl Gate {
             return Duration::ZERO;
         }
         let queues = self.queues.borrow();
-        let first = queues[..=class as usize].iter().filter_map(|q| Some(q.front()?.since)).min();
+        let first = queues[..=class as usize].iter().filter_map(|q| Some(q.iter().find(|w| !w.held)?.since)).min();
         first.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
@@ -144,8 +146,7 @@ impl Gate {
                     self.started.set(self.started.get() + 1);
                     return Ok(self.ticket(class, model, now));
                 }
-                // Waiting for the adaptive limit is a matter of a few answers; for a model's own, of that model.
-                Err(Shed::Model) => return Err(self.refusal(class, Shed::Model)),
+                // A limit learnt from latency is often too small for a moment: a few answers later there is room.
                 Err(_) => {}
             }
         }
@@ -182,7 +183,7 @@ impl Gate {
             }
         }
         let (go, released) = oneshot::channel();
-        self.queues.borrow_mut()[class as usize].push_back(Waiting { model, since, until, go });
+        self.queues.borrow_mut()[class as usize].push_back(Waiting { model, since, until, held: false, go });
         self.admission.waiting.fetch_add(1, Relaxed);
         let counted = Counted(&self.admission);
         self.wake.notify_one();
@@ -218,26 +219,25 @@ impl Gate {
         let mut queues = self.queues.borrow_mut();
         for class in Class::ALL {
             let queue = &mut queues[class as usize];
+            let mut at = 0;
             while released < may_start
-                && let Some(first) = queue.front()
+                && let Some(next) = queue.get_mut(at)
             {
-                if first.go.is_closed() {
-                    queue.pop_front();
+                if next.go.is_closed() || next.until <= now {
+                    let why = if next.held { Shed::Model } else { Shed::Overloaded };
+                    let _ = queue.remove(at).expect("just seen").go.send(Err(why));
                     continue;
                 }
-                if first.until <= now {
-                    let _ = queue.pop_front().expect("a front").go.send(Err(Shed::Overloaded));
-                    continue;
-                }
-                match self.admission.take(class, first.model) {
+                match self.admission.take(class, next.model) {
                     Err(Shed::Model) => {
-                        let _ = queue.pop_front().expect("a front").go.send(Err(Shed::Model));
+                        next.held = true;
+                        at += 1;
                         continue;
                     }
                     Err(_) => break,
                     Ok(()) => {}
                 }
-                let Waiting { model, go, .. } = queue.pop_front().expect("a front");
+                let Waiting { model, go, .. } = queue.remove(at).expect("just seen");
                 // Sent as it is: if nobody receives it, its drop gives the place back.
                 if go.send(Ok(self.ticket(class, model, now))).is_ok() {
                     released += 1;
@@ -246,7 +246,8 @@ impl Gate {
             queue.retain(|w| !w.go.is_closed());
             // Deadlines differ, so any place in the queue can run out.
             while let Some(late) = queue.iter().position(|w| w.until <= now) {
-                let _ = queue.remove(late).expect("just found").go.send(Err(Shed::Overloaded));
+                let late = queue.remove(late).expect("just found");
+                let _ = late.go.send(Err(if late.held { Shed::Model } else { Shed::Overloaded }));
             }
         }
         if released > 0 {

@@ -162,3 +162,23 @@ async fn a_long_pass_makes_the_rest_wait_for_the_next() {
     drop(first);
     assert_eq!(gate.admission().depth(), (0, 0));
 }
+
+#[actix::test]
+async fn a_full_model_waits_for_its_own_and_holds_up_nobody() {
+    tokio::time::pause();
+    let admission = Admission::new(
+        AdmissionLimits { max_in_flight: 16, max_wait: Duration::from_millis(100) },
+        ["a", "b"].map(Arc::from),
+    );
+    let gate = Gate::new(admission);
+    let (a, b) = (gate.model("a"), gate.model("b"));
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        held.push(gate.enter(Class::Serve, a, LONG).await.unwrap());
+    }
+    let mut next = Box::pin(gate.enter(Class::Serve, a, LONG));
+    assert!(poll_once(next.as_mut()).is_pending(), "a limit learnt from latency is no reason to refuse at once");
+    assert!(gate.enter(Class::Serve, b, LONG).await.is_ok(), "the other model goes before it");
+    held.pop();
+    assert!(next.await.is_ok());
+}
