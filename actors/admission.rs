@@ -18,8 +18,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use understudy_domain::admission::{Class, Gradient, Rung, Window, model_share};
 
-/// The adaptive limit never falls below this: below it, one slow answer more or less decides.
-const MIN_LIMIT: u64 = 16;
+/// The adaptive limit never falls below this. A worker runs what is ready in turn, so a small number in work costs
+/// little wait; a smaller limit would hold back callers that the machine can serve.
+const MIN_LIMIT: u64 = 64;
 /// The adaptive limit at the start; it grows within seconds when it is used.
 const START_LIMIT: u64 = 256;
 /// A caller is asked to stay away at least this long: coming back at once only costs both sides.
@@ -30,7 +31,7 @@ const MIN_RETRY_MS: u64 = 100;
 pub struct AdmissionLimits {
     /// Requests in work at once, whatever the adaptive limit says.
     pub max_in_flight: u64,
-    /// Longest time that a request may wait on a worker before its work begins.
+    /// A request that would wait longer on a worker before its work begins is refused; nobody waits twice as long.
     pub max_wait: Duration,
 }
 

@@ -150,7 +150,8 @@ impl Gate {
                 Err(_) => {}
             }
         }
-        self.queue(class, model, now, now + left.min(self.admission.max_wait())).await
+        // Whoever is in may wait twice as long: refusing those who have waited already costs most and serves nobody.
+        self.queue(class, model, now, now + left.min(2 * self.admission.max_wait())).await
     }
 
     /// Watches a pass now and then, and all of them while they are long.
