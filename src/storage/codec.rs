@@ -138,8 +138,20 @@ fn write_plain<T: Record>(record: &T, out: &mut Vec<u8>) -> Result<(), CodecErro
 }
 
 thread_local! {
-    /// Made once a thread: a new one allocates and clears more memory than most blocks have.
+    /// Made once a thread: new ones allocate and clear more memory than most blocks have.
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(packed: &[u8], size: usize) -> Result<Vec<u8>, CodecError> {
+    let failed = |e: std::io::Error| CodecError::Corrupt(e.to_string());
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(d) => d,
+            None => kept.insert(zstd::bulk::Decompressor::new().map_err(failed)?),
+        };
+        decompressor.decompress(packed, size).map_err(failed)
+    })
 }
 
 fn compress(body: &[u8]) -> Option<Vec<u8>> {
@@ -226,7 +238,7 @@ pub fn unframe<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, CodecErro
             if size > MAX_BODY {
                 return Err(corrupt("compressed body announces too much"));
             }
-            zstd::bulk::decompress(packed, size).map_err(|e| CodecError::Corrupt(e.to_string()))
+            decompress(packed, size)
         }
         _ => Err(corrupt("unknown flags")),
     }
