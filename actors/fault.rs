@@ -161,7 +161,7 @@ pub fn reach(point: usize) {
     match action {
         None => {}
         Some(Action::Panic) => std::panic::resume_unwind(Box::new(format!("planted at {}", POINTS[point]))),
-        Some(Action::Hang(time)) => std::thread::sleep(time),
+        Some(Action::Hang(time)) => std::thread::sleep(time), // the planted fault itself
     }
 }
 

@@ -342,7 +342,7 @@ async fn durable_up_to(deps: &Deps, watermark: u64) -> Result<(), StoreError> {
         if started.elapsed() > DURABLE_WAIT {
             return Err(StoreError::Io("the event log is not durable up to the snapshot".into()));
         }
-        tokio::time::sleep(DURABLE_LOOK).await;
+        tokio::time::sleep(DURABLE_LOOK).await; // a log tells its position and sends no word of it
     }
     Ok(())
 }

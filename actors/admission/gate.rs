@@ -275,7 +275,7 @@ async fn pace(gate: Rc<Gate>) {
                 break;
             }
             if gate.release(now) == 0 && gate.has_waiting() {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(LOOK_AGAIN).await; // places are with other workers, whose answers wake nobody here
             }
         }
     }

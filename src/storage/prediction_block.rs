@@ -1,7 +1,6 @@
 //! The body of a block of predictions, version 2. Words that repeat (names, labels, entities, categories) are
-//! written once per block and named by their number, and whole numbers take as few bytes as they need: a block
-//! holds some four times the records of version 1, which were the domain types as bincode writes them, and costs
-//! a fraction of the time to write.
+//! written once per block and named by their number, and whole numbers take as few bytes as they need. Version 1
+//! was the domain types as bincode writes them; this one costs as much to write and less to compress.
 //!
 //! Body: `[length of the words u32 LE][words][rows]`; both are a count and then the items. Whole numbers are
 //! LEB128, signed ones in zigzag; numbers with a fraction are 8 bytes LE; an optional number is 0 or itself + 1.
