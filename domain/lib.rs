@@ -23,6 +23,7 @@ pub mod problem;
 pub mod profile;
 pub mod project;
 pub mod restart;
+pub mod retraining;
 pub mod route;
 pub mod time;
 pub mod validate;

@@ -2,6 +2,7 @@
 //! These are settings as written; `features::Plan` and `validate::Rules` are their compiled forms.
 
 use crate::prediction::Policy;
+use crate::retraining::RetrainingSpec;
 use crate::time::{Span, Timestamp};
 use crate::value::{Value, ValueType};
 use serde::{Deserialize, Serialize};
@@ -205,6 +206,8 @@ pub struct ModelSpec {
     #[serde(default)]
     pub monitor: MonitorSpec,
     pub train: Option<TrainSpec>,
+    /// When and how the model is mended; without it nothing evaluates it.
+    pub retraining: Option<RetrainingSpec>,
 }
 
 fn positive() -> String {
