@@ -8,6 +8,7 @@ use understudy_domain::event::IngestOutcome;
 use understudy_domain::model::{Provenance, Signature};
 use understudy_domain::prediction::{Finding, OutcomeStatus, PredictionRecord};
 use understudy_domain::time::Timestamp;
+use understudy_domain::trace::TraceContext;
 use understudy_domain::value::Value;
 
 /// One prediction request.
@@ -26,6 +27,8 @@ pub struct PredictCommand {
     pub given: Option<Vec<Value>>,
     /// Microseconds already spent on parsing, for the timing split.
     pub parse_us: u32,
+    /// The request is traced: spans of the messages it causes hang below this.
+    pub trace: Option<TraceContext>,
 }
 
 /// A served prediction.

@@ -7,7 +7,7 @@ mod admin;
 mod predict;
 mod replay;
 
-pub use predict::refusal_code;
+pub use predict::{refusal_code, verdict_name};
 
 use crate::admission::Gate;
 use crate::api::*;
@@ -16,6 +16,7 @@ use crate::deps::Deps;
 use crate::event_logger::IngestEvents;
 use crate::generation::Generation;
 use crate::guard::Vitals;
+use crate::ports::MessageSpan;
 use crate::prediction_logger::PostOutcomes;
 use crate::router::Router;
 use crate::supervise;
@@ -24,9 +25,11 @@ use actix::prelude::*;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 use tokio::sync::oneshot;
 use understudy_domain::event::{Event, IngestOutcome};
 use understudy_domain::prediction::{OutcomeRecord, PredictionRecord};
+use understudy_domain::trace::TraceContext;
 
 /// Cheap to clone; not `Send`: each worker thread makes its own.
 #[derive(Clone)]
@@ -121,14 +124,31 @@ impl Cell {
         generation: &Generation,
         record: Arc<PredictionRecord>,
         durable: Option<oneshot::Sender<Result<(), crate::ports::StoreError>>>,
+        trace: Option<TraceContext>,
     ) -> bool {
         if self.system.queued.fetch_add(1, Relaxed) >= generation.settings.log_queue {
             self.system.queued.fetch_sub(1, Relaxed);
             self.deps().counters.dropped();
             return false;
         }
-        self.system.logger.do_send(crate::prediction_logger::LogPrediction { record, durable });
+        let traced = trace.map(|trace| (trace, Instant::now()));
+        self.system.logger.do_send(crate::prediction_logger::LogPrediction { record, durable, traced });
         true
+    }
+
+    /// Awaits the answer to a message; it is a span of the request, if that is traced.
+    async fn spanned<T>(
+        &self,
+        trace: Option<TraceContext>,
+        actor: &'static str,
+        message: &'static str,
+        answer: impl Future<Output = T>,
+    ) -> T {
+        let Some(parent) = trace else { return answer.await };
+        let started = Instant::now();
+        let answered = answer.await;
+        self.deps().telemetry.message(MessageSpan { parent, actor, message, started, took: started.elapsed() });
+        answered
     }
 }
 

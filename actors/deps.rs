@@ -4,7 +4,7 @@ use crate::admission::AdmissionLimits;
 use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::model_instance::ModelRun;
-use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Trainer};
+use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Telemetry, Trainer};
 use std::sync::Arc;
 use std::time::Duration;
 use understudy_domain::time::Span;
@@ -117,4 +117,5 @@ pub struct Deps {
     pub loader: Arc<dyn ModelLoader>,
     pub trainer: Arc<dyn Trainer>,
     pub counters: Counters,
+    pub telemetry: Arc<dyn Telemetry>,
 }

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use understudy_domain::entity::EntityHash;
 use understudy_domain::event::LoggedEvent;
@@ -11,6 +12,7 @@ use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecor
 use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::project::TrainSpec;
 use understudy_domain::time::Timestamp;
+use understudy_domain::trace::TraceContext;
 use understudy_domain::value::Value;
 
 /// Why the store did not do what was asked. Nothing was acknowledged.
@@ -168,4 +170,28 @@ pub trait Trainer: Send + Sync {
     /// Trains, calibrates, makes the reference profile and golden requests, and registers the
     /// artefact whole or not at all; blocking. Returns the new version's manifest.
     fn train(&self, job: TrainingJob, progress: Progress<'_>) -> Result<Manifest, String>;
+}
+
+/// What an actor did for a message of a traced request.
+#[derive(Clone, Debug)]
+pub struct MessageSpan {
+    /// The request's span.
+    pub parent: TraceContext,
+    pub actor: &'static str,
+    pub message: &'static str,
+    pub started: Instant,
+    pub took: Duration,
+}
+
+/// What the program tells the outside about its work. Nothing decides by it, and no call may block.
+pub trait Telemetry: Send + Sync {
+    /// Predictions on their way to the log.
+    fn predictions(&self, group: &[Arc<PredictionRecord>]);
+    fn message(&self, span: MessageSpan);
+}
+
+/// Tells nobody.
+impl Telemetry for () {
+    fn predictions(&self, _: &[Arc<PredictionRecord>]) {}
+    fn message(&self, _: MessageSpan) {}
 }

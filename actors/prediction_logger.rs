@@ -15,7 +15,7 @@ use crate::fault_point;
 use crate::generation::Current;
 use crate::guard::Vitals;
 use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionsServed};
-use crate::ports::{Commit, StoreError};
+use crate::ports::{Commit, MessageSpan, StoreError};
 use actix::prelude::*;
 use outcomes::Post;
 pub use outcomes::{PostOutcomes, status_name};
@@ -23,13 +23,14 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use understudy_domain::catalog::Catalog;
 use understudy_domain::join::{Joined, Joiner, PredictionRef};
 use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus, PredictionId, PredictionRecord};
 use understudy_domain::project::OutcomeSpec;
 use understudy_domain::time::{Span, Timestamp};
+use understudy_domain::trace::TraceContext;
 
 /// Records written to the log at once when they come faster than the actor writes.
 const GROUP: usize = 1024;
@@ -48,6 +49,8 @@ pub struct LogPrediction {
     pub record: Arc<PredictionRecord>,
     /// In sync mode the answer waits for it.
     pub durable: Option<oneshot::Sender<Result<(), StoreError>>>,
+    /// The request is traced, and when it was sent here.
+    pub traced: Option<(TraceContext, Instant)>,
 }
 
 /// Replies when everything logged before is durable.
@@ -96,6 +99,8 @@ struct State {
     /// Models that have served at least once.
     served: HashSet<String>,
     group: Vec<Arc<PredictionRecord>>,
+    /// Traced requests of the group.
+    traced: Vec<(TraceContext, Instant)>,
     /// Event time of the latest prediction or outcome, for recorded streams.
     seen: Timestamp,
     expired_at: Timestamp,
@@ -109,6 +114,7 @@ impl State {
             joiner: Joiner::new(specs, deps.settings.max_pending),
             served: HashSet::new(),
             group: Vec::new(),
+            traced: Vec::new(),
             seen: Timestamp::MIN,
             expired_at: Timestamp::MIN,
         }
@@ -308,6 +314,11 @@ impl PredictionLogger {
         self.settle();
         let group = std::mem::take(&mut self.state.group);
         self.tell_monitors(&group);
+        self.deps.telemetry.predictions(&group);
+        for (parent, started) in self.state.traced.drain(..) {
+            let (actor, message) = ("prediction_logger", "LogPrediction");
+            self.deps.telemetry.message(MessageSpan { parent, actor, message, started, took: started.elapsed() });
+        }
         self.commits.push_back((group.len() as u64, self.deps.predictions.append(group)));
     }
 }
@@ -362,6 +373,7 @@ impl Handler<LogPrediction> for PredictionLogger {
             ctx.notify_later(WriteGroup, LINGER);
         }
         self.state.group.push(m.record);
+        self.state.traced.extend(m.traced);
         self.in_hand = 0;
         if self.state.group.len() >= GROUP || m.durable.is_some() {
             self.write_group();

@@ -28,5 +28,6 @@ pub mod retraining;
 pub mod rollout;
 pub mod route;
 pub mod time;
+pub mod trace;
 pub mod validate;
 pub mod value;

@@ -11,6 +11,7 @@ pub mod simulate;
 pub mod storage;
 pub mod system;
 pub mod tables;
+pub mod telemetry;
 
 /// Tests count allocations.
 #[cfg(test)]

@@ -141,13 +141,10 @@ impl Gate {
         }
         let now = Instant::now();
         if !self.pass_is_full(now) && self.queues.borrow()[..=class as usize].iter().all(VecDeque::is_empty) {
-            match self.admission.take(class, model) {
-                Ok(()) => {
-                    self.started.set(self.started.get() + 1);
-                    return Ok(self.ticket(class, model, now));
-                }
-                // A limit learnt from latency is often too small for a moment: a few answers later there is room.
-                Err(_) => {}
+            // A limit learnt from latency is often too small for a moment: a few answers later there is room.
+            if self.admission.take(class, model).is_ok() {
+                self.started.set(self.started.get() + 1);
+                return Ok(self.ticket(class, model, now));
             }
         }
         // Whoever is in may wait twice as long: refusing those who have waited already costs most and serves nobody.

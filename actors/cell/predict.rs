@@ -18,6 +18,7 @@ use understudy_domain::features::{Lookup, Vector, VectorPlan};
 use understudy_domain::fixed_hash;
 use understudy_domain::prediction::{PredictionId, PredictionRecord, Timing, Verdict};
 use understudy_domain::time::Timestamp;
+use understudy_domain::trace::TraceContext;
 use understudy_domain::value::Value;
 
 /// A version and the instance that runs it on this thread.
@@ -138,6 +139,7 @@ impl Cell {
         time: Timestamp,
     ) -> Result<Answer, Refusal> {
         let (name, plan) = (&served.name, &*served.plan);
+        let trace = command.trace;
         let mut laps = Laps(Instant::now());
         let mut timing = Timing { parse_us: command.parse_us, ..Timing::default() };
         let route = self.route(name, plan, &command).await?;
@@ -197,7 +199,7 @@ impl Cell {
             timing,
         });
         self.deps().counters.predictions.add(&[name, &route.version, verdict_name(record.verdict)], 1);
-        let logged = self.log_record(generation, record.clone()).await?;
+        let logged = self.log_record(generation, record.clone(), trace).await?;
         Ok(Answer {
             generation: generation.number,
             record,
@@ -209,14 +211,19 @@ impl Cell {
         })
     }
 
-    async fn log_record(&self, generation: &Generation, record: Arc<PredictionRecord>) -> Result<bool, Refusal> {
+    async fn log_record(
+        &self,
+        generation: &Generation,
+        record: Arc<PredictionRecord>,
+        trace: Option<TraceContext>,
+    ) -> Result<bool, Refusal> {
         let open = self.deps().predictions.accepting();
         if !generation.settings.log_sync {
-            return Ok(self.log(generation, record, None) && open.is_ok());
+            return Ok(self.log(generation, record, None, trace) && open.is_ok());
         }
         open.map_err(crate::prediction_logger::unavailable)?;
         let (done, durable) = oneshot::channel();
-        if !self.log(generation, record, Some(done)) {
+        if !self.log(generation, record, Some(done), trace) {
             return Err(Refusal::Overloaded { retry_after_ms: 1000 });
         }
         durable
@@ -231,7 +238,8 @@ impl Cell {
             || RoutePrediction { model: name.clone(), version: command.version.clone(), unit: unit_of(plan, command) };
         let mut routed = self.router.send(ask()).await.map_err(mailbox)??;
         if let Routed::NotLoaded { version } = routed {
-            self.router.send(LoadHere { model: name.clone(), version }).await.map_err(mailbox)??;
+            let load = self.router.send(LoadHere { model: name.clone(), version });
+            self.spanned(command.trace, "router", "LoadHere", load).await.map_err(mailbox)??;
             routed = self.router.send(ask()).await.map_err(mailbox)??;
         }
         match routed {
@@ -268,7 +276,9 @@ impl Cell {
                 table.lock().map(|mut t| t.read(entity, group, time, vector)).map_err(|_| rebuilding())
             };
             if read(&mut vector)? == Lookup::Cold {
-                let found = shards[shard].send(LoadEntity { entity }).await.map_err(mailbox)??;
+                let load = shards[shard].send(LoadEntity { entity });
+                let found =
+                    self.spanned(command.trace, "feature_shard", "LoadEntity", load).await.map_err(mailbox)??;
                 if !found || read(&mut vector)? == Lookup::Cold {
                     table.lock().map_err(|_| rebuilding())?.absent(group, &mut vector);
                 }

@@ -152,15 +152,23 @@ fn bearer(key: String) -> String {
 
 /// TLS trusts exactly the certificates of the file that [`CA_VARIABLE`] names.
 fn tls(url: &str) -> Result<TlsConfig> {
-    let builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
     if !url.starts_with("https://") {
-        return Ok(builder.build());
+        return Ok(untrusting());
     }
     let hint = format!("set {CA_VARIABLE} to the PEM file of the certificate that the server's must come from");
     let file = std::env::var(CA_VARIABLE)
         .map_err(|_| CliError::usage(format!("{url} speaks TLS, and no certificate is trusted")).hint(&hint))?;
-    let wrong = |e: String| CliError::usage(format!("{file}: {e}")).hint(&hint);
-    let pem = std::fs::read(&file).map_err(|e| wrong(e.to_string()))?;
+    trusting(&file).map_err(|e| CliError::usage(format!("{file}: {e}")).hint(&hint))
+}
+
+/// Trusts no certificate: for plain HTTP.
+pub(crate) fn untrusting() -> TlsConfig {
+    tls_builder().build()
+}
+
+/// Trusts the certificates of a PEM file.
+pub(crate) fn trusting(file: &str) -> std::result::Result<TlsConfig, String> {
+    let pem = std::fs::read(file).map_err(|e| e.to_string())?;
     let trusted: Vec<_> = parse_pem(&pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -168,9 +176,13 @@ fn tls(url: &str) -> Result<TlsConfig> {
         })
         .collect();
     if trusted.is_empty() {
-        return Err(wrong("no certificate in it".into()));
+        return Err("no certificate in it".into());
     }
-    Ok(builder.root_certs(RootCerts::Specific(Arc::new(trusted))).build())
+    Ok(tls_builder().root_certs(RootCerts::Specific(Arc::new(trusted))).build())
+}
+
+fn tls_builder() -> ureq::tls::TlsConfigBuilder {
+    TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
 }
 
 /// An RFC 9457 problem in words: what, where, and what to do.

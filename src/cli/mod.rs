@@ -5,7 +5,7 @@ mod args_outcome;
 mod args_storage;
 mod bench;
 mod chaos;
-mod client;
+pub(crate) mod client;
 mod config;
 mod demo;
 mod doctor;

@@ -14,11 +14,13 @@ pub enum Range {
     Whole(u64, u64),
     /// Shortest and longest duration, in microseconds.
     Time(i64, i64),
+    /// From 0 to 1.
+    Share,
     /// A filter of the log.
     Filter,
 }
 
-use Range::{Any, Filter, Time, Whole};
+use Range::{Any, Filter, Share, Time, Whole};
 
 const MILLISECOND: i64 = SECOND / 1000;
 
@@ -64,6 +66,8 @@ pub const KEYS: &[(&str, Effect, Range)] = &[
     ("tls.key", Restart, Any),
     ("models.threads", Restart, Whole(0, 1024)),
     ("models.hang", Restart, Time(MILLISECOND, HOUR)),
+    ("telemetry.otlp_endpoint", Restart, Any),
+    ("telemetry.sample_share", Restart, Share),
     ("log.level", Live, Filter),
     ("log.format", Restart, Any),
     ("prediction_log.mode", Live, Any),
@@ -93,6 +97,10 @@ fn problem(setting: &Effective) -> Option<Problem> {
         Time(least, most) => {
             let fits = text.parse::<Span>().is_ok_and(|s| (least..=most).contains(&s.0));
             if fits { None } else { wrong(format!("a duration from {} to {}", Span(least), Span(most))) }
+        }
+        Share => {
+            let fits = text.parse::<f64>().is_ok_and(|s| (0.0..=1.0).contains(&s));
+            if fits { None } else { wrong("a share from 0 to 1".into()) }
         }
         Filter => match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => None,

@@ -13,7 +13,7 @@ pub use history::History;
 pub use project::Project;
 pub use settings::{
     Auth, Clock, ClockSource, Durability, Features, Limits, Log, LogFormat, LogMode, Models, PredictionLog, Server,
-    Settings, Storage, Tls, TlsMode,
+    Settings, Storage, Telemetry, Tls, TlsMode,
 };
 
 #[cfg(test)]

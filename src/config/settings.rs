@@ -31,6 +31,7 @@ section! {
         auth: Auth = Auth::default(),
         tls: Tls = Tls::default(),
         log: Log = Log::default(),
+        telemetry: Telemetry = Telemetry::default(),
         prediction_log: PredictionLog = PredictionLog::default(),
     }
 }
@@ -200,6 +201,16 @@ section! {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+section! {
+    /// Where traces and metrics go; the standard `OTEL_*` variables win.
+    Telemetry {
+        /// Address of a collector's OTLP/HTTP receiver, such as `http://127.0.0.1:4318`; empty sends nothing.
+        otlp_endpoint: String = String::new(),
+        /// Share of requests whose trace is kept, 0 to 1; a caller that decided decides, errors and canaries are kept.
+        sample_share: f64 = 0.01,
+    }
 }
 
 section! {

@@ -5,11 +5,13 @@ use super::error::Fault;
 use crate::security::audit::Record;
 use crate::security::{Caller, Security};
 use crate::system::WallClock;
+use crate::telemetry::Step;
 use actix_web::http::header;
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode};
 use serde::Serialize;
 use serde_json::Value as Json;
+use std::cell::RefCell;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,7 +20,9 @@ use understudy_actors::api::Refusal;
 use understudy_actors::cell::Cell;
 use understudy_actors::generation::Generation;
 use understudy_actors::ports::Clock;
+use understudy_domain::prediction::PredictionRecord;
 use understudy_domain::time::Timestamp;
+use understudy_domain::trace::TraceContext;
 
 /// Most headers of a request, and bytes of its target and headers together.
 const MAX_HEADERS: usize = 64;
@@ -36,6 +40,10 @@ pub struct Call {
     /// The configuration that answers this request, whatever changes meanwhile.
     pub generation: Option<Arc<Generation>>,
     pub caller: Caller,
+    /// The trace of this request, if somebody takes traces.
+    pub trace: Option<TraceContext>,
+    /// The predictions made so far, for its trace.
+    pub steps: RefCell<Vec<Step>>,
 }
 
 /// The caller's `X-Request-Id` if it is a plain word, else a new one.
@@ -82,6 +90,25 @@ impl Call {
     pub fn cell(&self) -> Result<&Cell, Fault> {
         let cell = self.http.app_data::<web::Data<Cell>>().ok_or_else(|| Fault::internal("no cell on this worker"))?;
         Ok(cell.get_ref())
+    }
+
+    /// The context that actors hang their spans below; only for requests whose trace is kept.
+    pub fn traced(&self) -> Option<TraceContext> {
+        self.trace.filter(|t| t.sampled)
+    }
+
+    /// Notes a prediction of this request that began `after` its start.
+    pub fn note(&self, after: Duration, record: &PredictionRecord) {
+        if self.trace.is_some() {
+            self.steps.borrow_mut().push(Step {
+                after,
+                timing: record.timing,
+                model: record.model.clone(),
+                version: record.version.clone(),
+                arm: "baseline",
+                verdict: record.verdict,
+            });
+        }
     }
 
     /// Puts a change into the audit log, off this thread.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use understudy_actors::api::Refusal;
 use understudy_domain::prediction::Finding;
+use understudy_domain::trace::TraceContext;
 
 /// Why a request was not answered with what it asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +121,14 @@ impl Fault {
             retry_after_ms: self.retry_after_ms,
             findings: &self.findings,
             error: v2.then_some(self.detail.as_str()),
+        }
+    }
+
+    /// Puts a fault of our own into the log, so that the id a caller quotes finds it.
+    pub fn note(&self, request_id: &str, path: &str, trace: Option<TraceContext>) {
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            let trace_id = trace.map(|t| format!("{:032x}", t.trace_id)).unwrap_or_default();
+            tracing::error!(request_id, trace_id, path, code = &*self.code, detail = self.detail, "request failed");
         }
     }
 

@@ -24,6 +24,7 @@ pub use connections::{Connections, raise_file_limit};
 pub use routes::configure;
 
 use crate::security::Security;
+use crate::telemetry::Telemetry;
 use actix_web::{App, HttpServer, web};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -83,6 +84,7 @@ const DRAIN_SECONDS: u64 = 15;
 pub struct Edge {
     pub limits: GatewayLimits,
     pub metrics: MetricsText,
+    pub telemetry: Arc<Telemetry>,
     pub connections: Arc<Connections>,
     pub security: Arc<Security>,
     /// TLS of the listener; `None` speaks plain HTTP.
@@ -97,7 +99,7 @@ pub async fn serve(
     make_cell: impl Fn() -> Cell + Send + Clone + 'static,
     edge: Edge,
 ) -> std::io::Result<actix_web::dev::Server> {
-    let Edge { limits, metrics, connections, security, tls } = edge;
+    let Edge { limits, metrics, telemetry, connections, security, tls } = edge;
     // Once more, with a longer queue than the standard library asks for.
     rustix::net::listen(&listener, BACKLOG)?;
     actix_web::rt::spawn(connections.clone().keep_sweeping(limits.keep_alive + limits.header_timeout));
@@ -106,6 +108,7 @@ pub async fn serve(
             .app_data(web::Data::new(make_cell()))
             .app_data(web::Data::new(limits))
             .app_data(web::Data::new(metrics.clone()))
+            .app_data(web::Data::from(telemetry.clone()))
             .app_data(web::Data::from(security.clone()))
             .configure(configure)
     })

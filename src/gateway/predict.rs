@@ -84,6 +84,7 @@ impl Instance {
             context: self.context.0,
             given: None,
             parse_us,
+            trace: None,
         }
     }
 }
@@ -124,14 +125,17 @@ pub async fn predict(call: &Call) -> Result<HttpResponse, Fault> {
     }
 }
 
-async fn one(call: &Call, command: PredictCommand, deadline: Duration) -> Result<Answer, Fault> {
+async fn one(call: &Call, mut command: PredictCommand, deadline: Duration) -> Result<Answer, Fault> {
     let cell = call.cell()?;
     if command.time.is_some() && !cell.clock_is_stream() {
         let detail = "`time` may be given only while a recorded stream is the clock (clock.source = \"stream\")";
         return Err(Fault::unprocessable("time_not_allowed", detail));
     }
-    let left = deadline.saturating_sub(call.started.elapsed());
-    Ok(cell.predict(call.generation()?, command, left).await?)
+    command.trace = call.traced();
+    let began = call.started.elapsed();
+    let answer = cell.predict(call.generation()?, command, deadline.saturating_sub(began)).await?;
+    call.note(began, &answer.record);
+    Ok(answer)
 }
 
 /// What is wrong with the address, not with an instance, refuses the whole request.

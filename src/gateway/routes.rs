@@ -6,10 +6,12 @@ use super::error::Fault;
 use super::{config, events, health, outcomes, predict, read, replay, rules, v2};
 use crate::security::{Caller, Scope, Security};
 use crate::system::WallClock;
+use crate::telemetry::{Finished, Telemetry};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -192,19 +194,34 @@ async fn run(route: &'static Route, http: HttpRequest, payload: web::Payload) ->
     let started = Instant::now();
     let request_id = call::request_id(&http);
     let _in_work = InWork::on(&http);
+    let telemetry = http.app_data::<web::Data<Telemetry>>().cloned();
+    let span = telemetry.as_ref().and_then(|t| {
+        let header = |name| http.headers().get(name).and_then(|v| v.to_str().ok());
+        t.begin(header("traceparent"), header("tracestate"))
+    });
+    let trace = span.as_ref().map(|s| s.context);
     let generation = http.app_data::<web::Data<Cell>>().map(|cell| cell.generation());
     let number = generation.as_ref().map(|g| g.number);
+    let mut steps = Vec::new();
     let response = match admitted(route, &http, generation.as_deref(), payload, started).await {
         Ok((body, caller, _ticket)) => {
-            let call = Call { http, body, request_id, started, caller, generation };
+            let call = Call { http, body, request_id, started, generation, caller, trace, steps: RefCell::default() };
             let response = match guarded(dispatch(route.operation, &call)).await {
                 Ok(response) => response,
-                Err(fault) => fault.respond(&call.request_id, call.http.path()),
+                Err(fault) => {
+                    fault.note(&call.request_id, call.http.path(), trace);
+                    fault.respond(&call.request_id, call.http.path())
+                }
             };
+            steps = call.steps.take();
             named(degraded(response, &call.http), &call.request_id)
         }
         Err(fault) => named(degraded(fault.respond(&request_id, http.path()), &http), &request_id),
     };
+    if let Some(telemetry) = telemetry {
+        let (method, route, status) = (route.method, route.path, response.status().as_u16());
+        telemetry.end(span, &Finished { method, route, status, started, steps: &steps });
+    }
     generated(response, number)
 }
 

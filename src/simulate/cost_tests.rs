@@ -57,6 +57,7 @@ fn a_prediction_allocates_little() {
         loader: models.clone(),
         trainer: models,
         counters: Default::default(),
+        telemetry: Arc::new(()),
     });
     let per_prediction = runtime.block_on(async move {
         clock.begin_life();

@@ -199,6 +199,7 @@ impl World {
             loader: self.models.clone(),
             trainer: self.models.clone(),
             counters: Default::default(),
+            telemetry: Arc::new(()),
         });
         let end = runtime.block_on(async {
             self.clock.begin_life();

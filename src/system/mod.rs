@@ -2,8 +2,7 @@
 
 mod clock;
 mod edge;
-mod memory;
-mod metrics;
+pub(crate) mod memory;
 mod project;
 mod signals;
 mod stop;
@@ -16,6 +15,7 @@ use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
 use crate::storage::{Durability, Store, StoreOptions};
+use crate::telemetry::{self, Readings, Telemetry};
 use signals::Stop;
 use std::io::IsTerminal;
 use std::net::TcpListener;
@@ -42,6 +42,7 @@ struct Prepared {
     listener: TcpListener,
     data: PathBuf,
     secured: edge::Secured,
+    telemetry: Arc<Telemetry>,
 }
 
 /// Starts the complete server on a thread of its own and returns once it is ready.
@@ -128,7 +129,11 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
         n => n,
     };
     let started = project::start(dir, overrides, &data, workers, &WallClock).map_err(|p| problems(&p))?;
-    Ok(Prepared { project, started, workers, store, listener, data, secured })
+    let export =
+        telemetry::resolve(&settings.telemetry, |name| std::env::var(name).ok()).map_err(|p| problems(&[p]))?;
+    let telemetry = Telemetry::start(export.as_ref())
+        .map_err(|e| StartError::new(e, "OTEL_SDK_DISABLED=true starts without sending telemetry"))?;
+    Ok(Prepared { project, started, workers, store, listener, data, secured, telemetry })
 }
 
 async fn run(
@@ -136,7 +141,7 @@ async fn run(
     ready: mpsc::Sender<Result<(), StartError>>,
     until: impl Future<Output = Stop>,
 ) -> Result<(), Unclean> {
-    let Prepared { project, started, workers, store, listener, data, secured } = prepared;
+    let Prepared { project, started, workers, store, listener, data, secured, telemetry } = prepared;
     let settings = &project.settings;
     let clock: Arc<dyn Clock> = match settings.clock.source {
         config::ClockSource::Wall => Arc::new(WallClock),
@@ -160,6 +165,7 @@ async fn run(
         loader: registry.clone(),
         trainer: registry,
         counters: Default::default(),
+        telemetry: telemetry.clone(),
     });
     resume_clock(&deps);
     let declared = Declared {
@@ -175,7 +181,14 @@ async fn run(
     let connections = Arc::<Connections>::default();
     let memory_cap = memory::cap(settings.limits.memory_cap_bytes);
     let security = secured.security.clone();
-    let metrics = metrics::inventory(system.clone(), connections.clone(), security, memory_cap, store.clone());
+    telemetry.observe(Readings {
+        system: system.clone(),
+        connections: connections.clone(),
+        security,
+        memory_cap,
+        store: store.clone(),
+    });
+    let metrics = telemetry.text();
     secured.keep_fresh();
     actix::spawn(memory::watch(system.clone(), memory_cap));
     let cells = system.clone();
@@ -190,7 +203,14 @@ async fn run(
         max_connections: max_connections(settings.limits.max_connections, workers),
         max_connections_per_address: settings.limits.max_connections_per_address,
     };
-    let edge = Edge { limits, metrics, connections, security: secured.security.clone(), tls: secured.tls()? };
+    let edge = Edge {
+        limits,
+        metrics,
+        telemetry: telemetry.clone(),
+        connections,
+        security: secured.security.clone(),
+        tls: secured.tls()?,
+    };
     let server = gateway::serve(listener, workers, move || Cell::new(cells.clone()), edge).await;
     let server = match server {
         Ok(server) => server,
@@ -210,7 +230,9 @@ async fn run(
             stop::until_end(&system, until).await
         }
     };
-    stop::end(end, &system, handle, &store, settings.server.drain.std()).await
+    let ended = stop::end(end, &system, handle, &store, settings.server.drain.std()).await;
+    telemetry.stop();
+    ended
 }
 
 /// A worker's connections must leave file descriptors for the logs: a connection has two, and at

@@ -14,7 +14,7 @@ use super::read::status_of;
 use super::together::in_order;
 use actix_web::HttpResponse;
 use serde_json::{Value as Json, json as object};
-use understudy_actors::api::PredictCommand;
+use understudy_actors::api::{PredictCommand, Refusal};
 use understudy_domain::model::Signature;
 use understudy_domain::value::ValueType;
 
@@ -97,15 +97,21 @@ pub async fn infer(call: &Call) -> Result<HttpResponse, Fault> {
             version: version.clone(),
             given: Some(row),
             parse_us,
+            trace: call.traced(),
             ..PredictCommand::default()
         };
-        cell.predict(generation, command, deadline.saturating_sub(call.started.elapsed()))
+        let began = call.started.elapsed();
+        async move {
+            let answer = cell.predict(generation, command, deadline.saturating_sub(began)).await?;
+            call.note(began, &answer.record);
+            Ok(answer)
+        }
     });
     let mut records = Vec::new();
     for (i, result) in in_order(commands).await.into_iter().enumerate() {
         // The protocol has no partial answers: one row that fails refuses the request.
         let refused = |f: Fault| Fault { detail: format!("row {i}: {}", f.detail), ..f };
-        records.push(result.map_err(|r| refused(r.into()))?.record);
+        records.push(result.map_err(|r: Refusal| refused(r.into()))?.record);
     }
     let records: Vec<_> = records.iter().map(|r| &**r).collect();
     answer::render(&name, infer.id.as_deref(), &records, &wanted)

@@ -1,15 +1,12 @@
 //! The metric inventory: every name, unit and meaning in one place, read by `/metrics` from the
 //! actors' counts through the OpenTelemetry API, so that the request path never touches an exporter.
 
-use super::memory;
-use crate::gateway::{Connections, MetricsText};
+use crate::gateway::Connections;
 use crate::security::Security;
 use crate::storage::Store;
+use crate::system::memory;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Meter, MeterProvider};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
-use prometheus::{Encoder, Registry, TextEncoder};
+use opentelemetry::metrics::Meter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use understudy_actors::admission::ClassLoad;
@@ -27,13 +24,17 @@ const FAMILIES: &[(&str, &str, &[&str], Pick)] = &[
     ("understudy.outcomes", "Outcomes, by what became of them", &["model", "status"], |c| &c.outcomes),
 ];
 
+const SPANS: (&str, &str, &[&str]) =
+    ("understudy.telemetry.spans", "Spans: made, exported, failed to be exported", &["result"]);
+
 /// What gauges read.
 pub struct Readings {
-    system: Arc<System>,
-    connections: Arc<Connections>,
-    security: Arc<Security>,
-    memory_cap: u64,
-    store: Arc<Store>,
+    pub system: Arc<System>,
+    pub connections: Arc<Connections>,
+    pub security: Arc<Security>,
+    /// Bytes; 0 is none.
+    pub memory_cap: u64,
+    pub store: Arc<Store>,
 }
 
 type Read = fn(&Readings) -> f64;
@@ -112,41 +113,8 @@ const GAUGES: &[(&str, &str, &str, Read)] = &[
     }),
 ];
 
-/// Registers the inventory; the function renders it.
-pub fn inventory(
-    system: Arc<System>,
-    connections: Arc<Connections>,
-    security: Arc<Security>,
-    memory_cap: u64,
-    store: Arc<Store>,
-) -> MetricsText {
-    let readings = Arc::new(Readings { system, connections, security, memory_cap, store });
-    let registry = Registry::new();
-    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
-    let provider = match exporter {
-        Ok(exporter) => {
-            let resource = Resource::builder().with_service_name("understudy").build();
-            SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build()
-        }
-        Err(e) => {
-            tracing::error!(%e, "metrics are not available");
-            return Arc::new(String::new);
-        }
-    };
-    let meter = provider.meter("understudy");
-    register(&meter, &readings);
-    Arc::new(move || {
-        // The provider must outlive the registry it feeds.
-        let _ = &provider;
-        let mut text = Vec::new();
-        match TextEncoder::new().encode(&registry.gather(), &mut text) {
-            Ok(()) => String::from_utf8(text).unwrap_or_default(),
-            Err(e) => format!("# {e}\n"),
-        }
-    })
-}
-
-fn register(meter: &Meter, readings: &Arc<Readings>) {
+/// Registers everything that is read when a reader asks.
+pub fn register(meter: &Meter, readings: &Arc<Readings>) {
     for (name, meaning, attributes, pick) in FAMILIES {
         let readings = readings.clone();
         meter
@@ -225,4 +193,18 @@ fn by_class(meter: &Meter, readings: &Arc<Readings>) {
             })
             .build();
     }
+}
+
+/// Spans by what became of them.
+pub fn register_spans(meter: &Meter, read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
+    let (name, meaning, attributes) = SPANS;
+    meter
+        .u64_observable_counter(name)
+        .with_description(meaning)
+        .with_callback(move |observer| {
+            for (result, n) in read() {
+                observer.observe(n, &[KeyValue::new(attributes[0], result)]);
+            }
+        })
+        .build();
 }
