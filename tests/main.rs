@@ -14,4 +14,5 @@ mod security;
 mod storage_faults;
 mod supervision;
 mod support;
+mod telemetry;
 mod tidy;

@@ -4,18 +4,18 @@ use crate::support::{Server, edit, run};
 use serde_json::{Value, json};
 use std::path::Path;
 
-const MODEL: &str = "returns";
-const DAY: i64 = 86_400;
+pub const MODEL: &str = "returns";
+pub const DAY: i64 = 86_400;
 /// 2025-01-01T00:00:00Z
 const START: i64 = 1_735_689_600;
 
-fn at(seconds: i64) -> String {
+pub fn at(seconds: i64) -> String {
     let time = understudy_domain::time::Timestamp((START + seconds) * 1_000_000);
     time.to_string()
 }
 
 /// Orders of 20 customers, one every two hours for `days`; dear ones mostly come back a day later.
-fn stream(days: i64) -> Vec<String> {
+pub fn stream(days: i64) -> Vec<String> {
     let mut events = Vec::new();
     for n in 0..days * 12 {
         let (time, amount) = (n * 7_200, (n * 37 % 200) as f64);
@@ -32,7 +32,7 @@ fn stream(days: i64) -> Vec<String> {
     events.into_iter().map(|(_, line)| line + "\n").collect()
 }
 
-fn make(dir: &Path) {
+pub fn make(dir: &Path) {
     let (code, _, err) = run(&["init", dir.to_str().expect("UTF-8")]);
     assert_eq!(code, 0, "{err}");
     edit(&dir.join("models/returns.toml"), "matures_after = \"14d\"", "matures_after = \"2d\"");

@@ -36,11 +36,16 @@ impl Server {
         Self::started(command, project, set)
     }
 
+    /// The same, with more in its environment.
+    pub fn start_with(project: &Path, set: &[&str], environment: &[(&str, &str)]) -> Server {
+        let mut command = program(&["serve", "--project"]);
+        command.envs(environment.iter().copied());
+        Self::started(command, project, set)
+    }
+
     /// The same, with a fault planted at a point of an actor.
     pub fn start_faulty(project: &Path, set: &[&str], fault: &str) -> Server {
-        let mut command = program(&["serve", "--project"]);
-        command.env("UNDERSTUDY_FAULT", fault);
-        Self::started(command, project, set)
+        Self::start_with(project, set, &[("UNDERSTUDY_FAULT", fault)])
     }
 
     pub fn pid(&self) -> u32 {
@@ -125,6 +130,12 @@ impl Server {
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let sent = self.agent.post(format!("{}{path}", self.url)).content_type("application/json");
         answer(sent.send(body.to_string().as_bytes()))
+    }
+
+    /// A POST with one more header.
+    pub fn post_with(&self, path: &str, header: &str, value: &str, body: &Value) -> (u16, Value) {
+        let sent = self.agent.post(format!("{}{path}", self.url)).header(header, value);
+        answer(sent.content_type("application/json").send(body.to_string().as_bytes()))
     }
 
     /// Lines of JSON; `None` when the server died meanwhile.
