@@ -8,10 +8,12 @@ use std::path::PathBuf;
 mod bench;
 mod security;
 mod simulate;
+mod telemetry;
 
 pub use bench::{BenchArgs, BenchCommand, OverloadArgs, PredictBenchArgs, ReloadArgs};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::SimulateCommand;
+pub use telemetry::TelemetryCommand;
 
 /// Takes a model from a notebook to production and keeps it good there.
 #[derive(Debug, Parser)]
@@ -121,6 +123,9 @@ pub enum Command {
     /// Kill the real program, cut its power, damage its store, and check what it had acknowledged
     #[command(subcommand)]
     Chaos(ChaosCommand),
+    /// The metric inventory, and the dashboards and alert rules made from it; needs no project
+    #[command(subcommand)]
+    Telemetry(TelemetryCommand),
     /// Check the machine and the project for what would go wrong
     Doctor,
     /// Print the completion script of a shell

@@ -28,6 +28,7 @@ mod source;
 mod store;
 mod table;
 mod target;
+mod telemetry;
 mod verify;
 
 use args::{Cli, Command, Format};
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Simulate(c) => simulate::run(&ctx, c),
         Command::Store(c) => store::run(&ctx, c),
         Command::Chaos(c) => chaos::run(&ctx, c),
+        Command::Telemetry(c) => telemetry::run(&ctx, c),
         Command::Doctor => doctor::run(&ctx),
         Command::Completion { shell } => completion(*shell),
     }

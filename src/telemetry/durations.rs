@@ -1,5 +1,6 @@
 //! Histograms of how long things take. Each set of attributes is bound once; a record is then a few additions.
 
+use super::inventory::{HTTP_DURATION, Metric, PREDICTION_DURATION, STEP_DURATION};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundHistogram, Histogram, Meter};
 use std::collections::HashMap;
@@ -7,26 +8,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use understudy_domain::prediction::{PredictionRecord, Timing};
 
-/// Name, meaning, attributes. All are in seconds.
-pub const HISTOGRAMS: &[(&str, &str, &[&str])] = &[
-    (
-        "http.server.request.duration",
-        "Time from the head of a request to its answer",
-        &["http.request.method", "http.route", "http.response.status_code"],
-    ),
-    ("understudy.prediction.duration", "Time of one prediction without writing its log", &["model", "version"]),
-    ("understudy.prediction.step.duration", "Time of one step of a prediction", &["model", "step"]),
-];
-
 /// The advised bounds of HTTP durations, and finer ones below: most of our answers take less than 5 ms.
 const BOUNDS_S: [f64; 17] =
     [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Versions that are told apart in one life of the process; further ones are `other`.
 const MAX_VERSIONS: usize = 200;
 
-fn histogram(meter: &Meter, index: usize) -> Histogram<f64> {
-    let (name, meaning, _) = HISTOGRAMS[index];
-    let builder = meter.f64_histogram(name).with_unit("s").with_description(meaning);
+fn histogram(meter: &Meter, m: &Metric) -> Histogram<f64> {
+    let builder = meter.f64_histogram(m.name).with_unit(m.unit).with_description(m.meaning);
     builder.with_boundaries(BOUNDS_S.to_vec()).build()
 }
 
@@ -40,7 +29,7 @@ pub struct Durations {
 
 impl Durations {
     pub fn http(meter: &Meter) -> Durations {
-        Durations { histogram: histogram(meter, 0), bound: RwLock::default() }
+        Durations { histogram: histogram(meter, &HTTP_DURATION), bound: RwLock::default() }
     }
 
     pub fn record(&self, method: &'static str, route: &'static str, status: u16, took: Duration) {
@@ -84,7 +73,11 @@ pub struct Predictions {
 
 impl Predictions {
     pub fn new(meter: &Meter) -> Predictions {
-        Predictions { total: histogram(meter, 1), step: histogram(meter, 2), versions: RwLock::default() }
+        Predictions {
+            total: histogram(meter, &PREDICTION_DURATION),
+            step: histogram(meter, &STEP_DURATION),
+            versions: RwLock::default(),
+        }
     }
 
     /// Off the request path: the log's thread brings whole groups.

@@ -1,33 +1,24 @@
-//! The metric inventory: every name, unit and meaning in one place, read by `/metrics` from the
-//! actors' counts through the OpenTelemetry API, so that the request path never touches an exporter.
+//! The metric inventory: every name, kind, unit and meaning in one place. `/metrics`, OTLP, docs/metrics.md and the
+//! dashboards are made from it, and tests hold them to it.
 
 use crate::gateway::Connections;
 use crate::security::Security;
 use crate::storage::Store;
 use crate::system::memory;
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::Meter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use understudy_actors::admission::ClassLoad;
 use understudy_actors::counters::{Counters, Family};
 use understudy_actors::system::System;
 
-type Pick = fn(&Counters) -> &Family;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    Gauge,
+    Histogram,
+}
 
-/// Counter families: name, meaning, attributes, where it is counted.
-const FAMILIES: &[(&str, &str, &[&str], Pick)] = &[
-    ("understudy.predictions", "Predictions answered", &["model", "version", "verdict"], |c| &c.predictions),
-    ("understudy.refusals", "Prediction requests refused", &["model", "code"], |c| &c.refusals),
-    ("understudy.findings", "Broken validation rules", &["model", "rule"], |c| &c.findings),
-    ("understudy.events", "Events ingested, by what became of them", &["status"], |c| &c.events),
-    ("understudy.outcomes", "Outcomes, by what became of them", &["model", "status"], |c| &c.outcomes),
-];
-
-const SPANS: (&str, &str, &[&str]) =
-    ("understudy.telemetry.spans", "Spans: made, exported, failed to be exported", &["result"]);
-
-/// What gauges read.
+/// What the values are read from when a reader asks; the request path touches no exporter.
 pub struct Readings {
     pub system: Arc<System>,
     pub connections: Arc<Connections>,
@@ -37,174 +28,296 @@ pub struct Readings {
     pub store: Arc<Store>,
 }
 
-type Read = fn(&Readings) -> f64;
+/// Values of attributes, in the order of [`Metric::attributes`], and the reading.
+pub type Labelled = Vec<(Vec<String>, f64)>;
 
-/// Gauges: name, unit, meaning, how to read it.
-const GAUGES: &[(&str, &str, &str, Read)] = &[
-    ("understudy.requests.in_flight", "{request}", "Requests in work", |r| r.system.admission.depth().0 as f64),
-    ("understudy.requests.waiting", "{request}", "Requests that wait on a worker for their turn", |r| {
+#[derive(Clone, Copy)]
+pub enum Read {
+    One(fn(&Readings) -> f64),
+    Many(fn(&Readings) -> Labelled),
+    /// Recorded where it happens.
+    Elsewhere,
+}
+
+#[derive(Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// UCUM, as the semantic conventions have it; `{thing}` counts things.
+    pub unit: &'static str,
+    pub meaning: &'static str,
+    pub attributes: &'static [&'static str],
+    pub read: Read,
+}
+
+impl Metric {
+    /// Its name at `/metrics`: underscores, the unit, `_total` for counters.
+    pub fn prometheus(&self) -> String {
+        let mut name = self.name.replace('.', "_");
+        match self.unit {
+            "s" => name.push_str("_seconds"),
+            "By" => name.push_str("_bytes"),
+            "1" if self.kind == Kind::Gauge => name.push_str("_ratio"),
+            _ => {}
+        }
+        if self.kind == Kind::Counter {
+            name.push_str("_total");
+        }
+        name
+    }
+}
+
+/// Every attribute and what bounds its values. None names an entity, a request or a path as it came.
+pub const ATTRIBUTES: &[(&str, &str)] = &[
+    ("model", "names of the project's models"),
+    ("version", "registered versions; `other` beyond 500 sets"),
+    ("verdict", "valid, flagged, defaulted, fallback"),
+    ("code", "stable codes of refusals, see docs/http.md"),
+    ("rule", "names of the project's rules and of the built-in ones"),
+    ("status", "what becomes of events and outcomes, see docs/http.md"),
+    ("class", "serve, ingest, shadow, read"),
+    ("reason", "why admission refuses"),
+    ("result", "made, exported, failed"),
+    ("step", "parse, route, features, validate, model"),
+    ("http.request.method", "GET, POST"),
+    ("http.route", "templates of the table of routes"),
+    ("http.response.status_code", "statuses of docs/http.md"),
+];
+
+const fn gauge(name: &'static str, unit: &'static str, meaning: &'static str, read: fn(&Readings) -> f64) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, meaning, attributes: &[], read: Read::One(read) }
+}
+
+const fn counter(name: &'static str, unit: &'static str, meaning: &'static str, read: fn(&Readings) -> f64) -> Metric {
+    Metric { name, kind: Kind::Counter, unit, meaning, attributes: &[], read: Read::One(read) }
+}
+
+/// By attribute.
+const fn by(of: &'static [&'static str], metric: Metric, read: fn(&Readings) -> Labelled) -> Metric {
+    Metric { attributes: of, read: Read::Many(read), ..metric }
+}
+
+/// A histogram of seconds.
+const fn times(name: &'static str, meaning: &'static str, attributes: &'static [&'static str]) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit: "s", meaning, attributes, read: Read::Elsewhere }
+}
+
+const fn nothing(_: &Readings) -> f64 {
+    0.0
+}
+
+fn family(r: &Readings, pick: fn(&Counters) -> &Family) -> Labelled {
+    pick(&r.system.deps.counters).read().into_iter().map(|(labels, n)| (labels, n as f64)).collect()
+}
+
+/// What admission tells of each class.
+fn classes(r: &Readings, read: fn(&understudy_actors::admission::ClassLoad) -> u64) -> Labelled {
+    r.system.admission.loads().iter().map(|l| (vec![l.class.to_string()], read(l) as f64)).collect()
+}
+
+pub const HTTP_DURATION: Metric = times(
+    "http.server.request.duration",
+    "Time from the head of a request to its answer",
+    &["http.request.method", "http.route", "http.response.status_code"],
+);
+pub const PREDICTION_DURATION: Metric = times(
+    "understudy.prediction.duration",
+    "Time of one prediction without the writing of its log",
+    &["model", "version"],
+);
+pub const STEP_DURATION: Metric =
+    times("understudy.prediction.step.duration", "Time of one step of a prediction", &["model", "step"]);
+pub const SPANS: Metric = Metric {
+    name: "understudy.telemetry.spans",
+    kind: Kind::Counter,
+    unit: "{span}",
+    meaning: "Spans made, exported, and failed to be exported; the rest waits or was dropped",
+    attributes: &["result"],
+    read: Read::Elsewhere,
+};
+
+pub const METRICS: &[Metric] = &[
+    // Predictions, events, outcomes
+    by(
+        &["model", "version", "verdict"],
+        counter("understudy.predictions", "{prediction}", "Predictions answered", nothing),
+        |r| family(r, |c| &c.predictions),
+    ),
+    by(&["model", "code"], counter("understudy.refusals", "{request}", "Prediction requests refused", nothing), |r| {
+        family(r, |c| &c.refusals)
+    }),
+    by(&["model", "rule"], counter("understudy.findings", "{finding}", "Broken validation rules", nothing), |r| {
+        family(r, |c| &c.findings)
+    }),
+    by(&["status"], counter("understudy.events", "{event}", "Events, by what became of them", nothing), |r| {
+        family(r, |c| &c.events)
+    }),
+    by(
+        &["model", "status"],
+        counter("understudy.outcomes", "{outcome}", "Outcomes, by what became of them", nothing),
+        |r| family(r, |c| &c.outcomes),
+    ),
+    HTTP_DURATION,
+    PREDICTION_DURATION,
+    STEP_DURATION,
+    // Admission: every bound beside its depth
+    gauge("understudy.requests.in_flight", "{request}", "Requests in work", |r| r.system.admission.depth().0 as f64),
+    gauge("understudy.requests.waiting", "{request}", "Requests that wait on a worker for their turn", |r| {
         r.system.admission.depth().1 as f64
     }),
-    ("understudy.requests.max_wait", "s", "Longest wait before a request is refused", |r| {
+    gauge("understudy.requests.max_wait", "s", "Longest wait before a request is refused", |r| {
         r.system.admission.max_wait().as_secs_f64()
     }),
-    ("understudy.prediction_log.queue_limit", "{record}", "Most predictions that may wait for the log", |r| {
-        r.system.generation().settings.log_queue as f64
+    by(&["class"], gauge("understudy.admission.in_flight", "{request}", "Requests in work, by class", nothing), |r| {
+        classes(r, |l| l.in_flight)
     }),
-    ("understudy.features.entities_limit", "{entity}", "Most entities in memory", |r| {
-        r.system.generation().settings.max_entities as f64
+    by(
+        &["class"],
+        gauge("understudy.admission.limit", "{request}", "Most in work of all classes for one more of this", nothing),
+        |r| classes(r, |l| l.limit),
+    ),
+    by(&["class"], counter("understudy.admission.admitted", "{request}", "Requests let in", nothing), |r| {
+        classes(r, |l| l.admitted)
     }),
-    ("understudy.connections.open", "{connection}", "Open connections", |r| r.connections.counts().0 as f64),
-    ("understudy.connections.refused", "{connection}", "Connections closed because their address had too many", |r| {
+    by(
+        &["class", "reason"],
+        counter("understudy.admission.refused", "{request}", "Requests not let in", nothing),
+        |r| {
+            let loads = r.system.admission.loads();
+            let of = |l: &understudy_actors::admission::ClassLoad| {
+                let class = l.class.to_string();
+                l.shed
+                    .iter()
+                    .map(move |(why, n)| (vec![class.clone(), (*why).to_string()], *n as f64))
+                    .collect::<Vec<_>>()
+            };
+            loads.iter().flat_map(of).collect()
+        },
+    ),
+    by(
+        &["model"],
+        gauge("understudy.admission.model_in_flight", "{request}", "Requests in work, by model", nothing),
+        |r| r.system.admission.model_loads().into_iter().map(|(m, n, _)| (vec![m.to_string()], n as f64)).collect(),
+    ),
+    by(
+        &["model"],
+        gauge("understudy.admission.model_limit", "{request}", "Most in work for one model", nothing),
+        |r| r.system.admission.model_loads().into_iter().map(|(m, _, n)| (vec![m.to_string()], n as f64)).collect(),
+    ),
+    // Connections and keys
+    gauge("understudy.connections.open", "{connection}", "Open connections", |r| r.connections.counts().0 as f64),
+    counter("understudy.connections.refused", "{connection}", "Connections closed: their address had too many", |r| {
         r.connections.counts().1 as f64
     }),
-    ("understudy.connections.swept", "{connection}", "Connections closed because they did nothing", |r| {
+    counter("understudy.connections.swept", "{connection}", "Connections closed because they did nothing", |r| {
         r.connections.counts().2 as f64
     }),
-    ("understudy.auth.keys", "{key}", "API keys that are known", |r| r.security.keys() as f64),
-    ("understudy.auth.unauthorized", "{request}", "Requests without a good key", |r| r.security.denied()[0] as f64),
-    ("understudy.auth.forbidden", "{request}", "Requests whose key is not good for them", |r| {
+    gauge("understudy.auth.keys", "{key}", "API keys that are known", |r| r.security.keys() as f64),
+    counter("understudy.auth.unauthorized", "{request}", "Requests without a good key", |r| {
+        r.security.denied()[0] as f64
+    }),
+    counter("understudy.auth.forbidden", "{request}", "Requests whose key is not good for them", |r| {
         r.security.denied()[1] as f64
     }),
-    ("understudy.auth.rate_limited", "{request}", "Requests over the rate of their key", |r| {
+    counter("understudy.auth.rate_limited", "{request}", "Requests over the rate of their key", |r| {
         r.security.denied()[2] as f64
     }),
-    ("understudy.process.memory", "By", "Resident memory", |_| memory::resident().unwrap_or(0) as f64),
-    ("understudy.process.memory_limit", "By", "Memory near which work is given up; 0 is none", |r| r.memory_cap as f64),
-    (
+    // The process
+    gauge("understudy.process.memory", "By", "Resident memory", |_| memory::resident().unwrap_or(0) as f64),
+    gauge("understudy.process.memory_limit", "By", "Memory near which work is given up; 0 is none", |r| {
+        r.memory_cap as f64
+    }),
+    gauge(
         "understudy.process.memory_level",
-        "1",
+        "{level}",
         "0 normal, 1 shed_shadow, 2 shed_reads, 3 shrink_caches, 4 refuse_work",
         |r| r.system.admission.rung() as u8 as f64,
     ),
-    ("understudy.prediction_log.queued", "{record}", "Predictions waiting for the log", |r| {
-        r.system.log_queue() as f64
-    }),
-    ("understudy.prediction_log.dropped", "{record}", "Predictions the log could not take", |r| {
-        r.system.deps.counters.log_dropped.load(Relaxed) as f64
-    }),
-    ("understudy.storage.free", "By", "Free space on the disk of the data directory", |r| {
-        r.store.health().free_bytes as f64
-    }),
-    ("understudy.storage.closed", "1", "1 while the logs take no records: full or failing disk", |r| {
-        f64::from(u8::from(r.store.accepting().is_err()))
-    }),
-    ("understudy.storage.damaged", "{block}", "Damaged places that reading met and left out", |r| {
-        r.store.health().damaged as f64
-    }),
-    ("understudy.storage.quarantined", "{segment}", "Segments that were set aside since the start", |r| {
-        r.store.health().quarantined as f64
-    }),
-    ("understudy.event_log.last_seq", "{event}", "Durable events", |r| r.system.deps.events.last_seq() as f64),
-    ("understudy.features.entities", "{entity}", "Entities in memory", |r| {
-        r.system.feature_stats().iter().map(|t| t.entities as f64).sum()
-    }),
-    ("understudy.features.memory", "By", "Estimated memory of feature state", |r| {
-        r.system.feature_stats().iter().map(|t| t.bytes as f64).sum()
-    }),
-    ("understudy.features.cold_loads", "{entity}", "Entities read back from disk", |r| {
-        r.system.deps.counters.cold_loads.load(Relaxed) as f64
-    }),
-    ("understudy.actors.not_ready", "{actor}", "Actors that are not ready", |r| {
+    gauge("understudy.actors.not_ready", "{actor}", "Actors that are not ready", |r| {
         r.system.health().iter().filter(|h| !h.ready).count() as f64
     }),
-    ("understudy.actors.restarts", "{restart}", "Actor restarts since the start", |r| {
+    counter("understudy.actors.restarts", "{restart}", "Actor restarts", |r| {
         r.system.health().iter().map(|h| h.restarts as f64).sum()
     }),
+    // Storage
+    gauge("understudy.prediction_log.queued", "{record}", "Predictions waiting for the log", |r| {
+        r.system.log_queue() as f64
+    }),
+    gauge("understudy.prediction_log.queue_limit", "{record}", "Most predictions that may wait for the log", |r| {
+        r.system.generation().settings.log_queue as f64
+    }),
+    counter("understudy.prediction_log.dropped", "{record}", "Predictions the log could not take", |r| {
+        r.system.deps.counters.log_dropped.load(Relaxed) as f64
+    }),
+    gauge("understudy.storage.free", "By", "Free space on the disk of the data directory", |r| {
+        r.store.health().free_bytes as f64
+    }),
+    gauge("understudy.storage.closed", "{log}", "1 while the logs take no records: full or failing disk", |r| {
+        f64::from(u8::from(r.store.accepting().is_err()))
+    }),
+    counter("understudy.storage.damaged", "{block}", "Damaged places that reading met and left out", |r| {
+        r.store.health().damaged as f64
+    }),
+    counter("understudy.storage.quarantined", "{segment}", "Segments that were set aside", |r| {
+        r.store.health().quarantined as f64
+    }),
+    gauge("understudy.event_log.last_seq", "{event}", "Durable events", |r| r.system.deps.events.last_seq() as f64),
+    // Features
+    gauge("understudy.features.entities", "{entity}", "Entities in memory", |r| {
+        r.system.feature_stats().iter().map(|t| t.entities as f64).sum()
+    }),
+    gauge("understudy.features.entities_limit", "{entity}", "Most entities in memory", |r| {
+        r.system.generation().settings.max_entities as f64
+    }),
+    gauge("understudy.features.memory", "By", "Estimated memory of feature state", |r| {
+        r.system.feature_stats().iter().map(|t| t.bytes as f64).sum()
+    }),
+    counter("understudy.features.cold_loads", "{entity}", "Entities read back from disk", |r| {
+        r.system.deps.counters.cold_loads.load(Relaxed) as f64
+    }),
+    // This
+    SPANS,
 ];
 
-/// Registers everything that is read when a reader asks.
-pub fn register(meter: &Meter, readings: &Arc<Readings>) {
-    for (name, meaning, attributes, pick) in FAMILIES {
-        let readings = readings.clone();
-        meter
-            .u64_observable_counter(*name)
-            .with_description(*meaning)
-            .with_callback(move |observer| {
-                for (labels, n) in pick(&readings.system.deps.counters).read() {
-                    let pairs: Vec<KeyValue> =
-                        attributes.iter().zip(labels).map(|(key, value)| KeyValue::new(*key, value)).collect();
-                    observer.observe(n, &pairs);
-                }
-            })
-            .build();
+/// docs/metrics.md, whole.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nEvery metric, as OpenTelemetry names it and as `/metrics` does. `understudy telemetry metrics --markdown` writes this page.\n\n\
+         | OpenTelemetry | Prometheus | kind | unit | attributes | meaning |\n|---|---|---|---|---|---|\n",
+    );
+    for m in METRICS {
+        let kind = format!("{:?}", m.kind).to_lowercase();
+        let name = m.prometheus();
+        let attributes = m.attributes.join(", ");
+        page.push_str(&format!("| `{}` | `{name}` | {kind} | {} | {attributes} | {} |\n", m.name, m.unit, m.meaning));
     }
-    for (name, unit, meaning, read) in GAUGES {
-        let readings = readings.clone();
-        meter
-            .f64_observable_gauge(*name)
-            .with_unit(*unit)
-            .with_description(*meaning)
-            .with_callback(move |observer| observer.observe(read(&readings), &[]))
-            .build();
+    page.push_str("\n## Attributes\n\nAll are bounded.\n\n| attribute | values |\n|---|---|\n");
+    for (name, values) in ATTRIBUTES {
+        page.push_str(&format!("| {name} | {values} |\n"));
     }
-    by_class(meter, readings);
+    page
 }
 
-/// A reading of admission with its attributes.
-type Labelled = fn(&System) -> Vec<(Vec<KeyValue>, u64)>;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Admission by class, reason and model: every bound beside its depth.
-const ADMISSION: &[(&str, &str, &str, Labelled)] = &[
-    ("understudy.admission.in_flight", "{request}", "Requests in work, by class", |s| {
-        s.admission.loads().iter().map(|l| (vec![KeyValue::new("class", l.class)], l.in_flight)).collect()
-    }),
-    ("understudy.admission.limit", "{request}", "Most in work, of all classes, for one more of this class", |s| {
-        s.admission.loads().iter().map(|l| (vec![KeyValue::new("class", l.class)], l.limit)).collect()
-    }),
-    ("understudy.admission.admitted", "{request}", "Requests let in since the start, by class", |s| {
-        s.admission.loads().iter().map(|l| (vec![KeyValue::new("class", l.class)], l.admitted)).collect()
-    }),
-    ("understudy.admission.refused", "{request}", "Requests not let in since the start, by class and reason", |s| {
-        let of = |l: ClassLoad| {
-            l.shed
-                .into_iter()
-                .map(move |(why, n)| (vec![KeyValue::new("class", l.class), KeyValue::new("reason", why)], n))
-        };
-        s.admission.loads().into_iter().flat_map(of).collect()
-    }),
-    ("understudy.admission.model_in_flight", "{request}", "Requests in work, by model", |s| {
-        s.admission
-            .model_loads()
-            .into_iter()
-            .map(|(m, n, _)| (vec![KeyValue::new("model", m.to_string())], n))
-            .collect()
-    }),
-    ("understudy.admission.model_limit", "{request}", "Most in work for one model", |s| {
-        s.admission
-            .model_loads()
-            .into_iter()
-            .map(|(m, _, n)| (vec![KeyValue::new("model", m.to_string())], n))
-            .collect()
-    }),
-];
-
-fn by_class(meter: &Meter, readings: &Arc<Readings>) {
-    for (name, unit, meaning, read) in ADMISSION {
-        let readings = readings.clone();
-        meter
-            .f64_observable_gauge(*name)
-            .with_unit(*unit)
-            .with_description(*meaning)
-            .with_callback(move |observer| {
-                for (attributes, n) in read(&readings.system) {
-                    observer.observe(n as f64, &attributes);
-                }
-            })
-            .build();
-    }
-}
-
-/// Spans by what became of them.
-pub fn register_spans(meter: &Meter, read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
-    let (name, meaning, attributes) = SPANS;
-    meter
-        .u64_observable_counter(name)
-        .with_description(meaning)
-        .with_callback(move |observer| {
-            for (result, n) in read() {
-                observer.observe(n, &[KeyValue::new(attributes[0], result)]);
+    #[test]
+    fn names_are_distinct_and_attributes_are_bounded() {
+        for (i, m) in METRICS.iter().enumerate() {
+            assert!(METRICS[..i].iter().all(|n| n.prometheus() != m.prometheus()), "{} stands twice", m.name);
+            assert!(m.name.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '_'), "{}", m.name);
+            assert!(m.kind != Kind::Gauge || m.unit != "1", "{}: say what is counted", m.name);
+            for attribute in m.attributes {
+                assert!(ATTRIBUTES.iter().any(|(name, _)| name == attribute), "what bounds {attribute}?");
             }
-        })
-        .build();
+        }
+    }
+
+    #[test]
+    fn the_page_is_current() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        let written = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(written == page(), "run `understudy telemetry metrics --markdown > docs/metrics.md`");
+    }
 }

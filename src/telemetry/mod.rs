@@ -2,9 +2,12 @@
 //! decides by it, nothing waits for it, and what a collector does not take is counted and forgotten.
 
 mod client;
+pub mod dashboards;
 mod durations;
-mod inventory;
+pub mod inventory;
 mod otlp;
+mod register;
+pub mod rules;
 mod traces;
 
 pub use inventory::Readings;
@@ -19,7 +22,7 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder, Registry, TextEncoder};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use traces::Traces;
+use traces::{Counts, Traces};
 use understudy_actors::ports::{self, MessageSpan};
 use understudy_domain::prediction::PredictionRecord;
 
@@ -59,10 +62,10 @@ impl Telemetry {
     /// Registers all that is read from the running system.
     pub fn observe(self: &Arc<Self>, readings: Readings) {
         let meter = self.provider.meter("understudy");
-        inventory::register(&meter, &Arc::new(readings));
+        register::register(&meter, &Arc::new(readings));
         let telemetry = self.clone();
-        inventory::register_spans(&meter, move || {
-            telemetry.traces.as_ref().map(|t| t.counts().read().to_vec()).unwrap_or_default()
+        register::register_spans(&meter, move || {
+            telemetry.traces.as_ref().map_or_else(|| Counts::default().read(), |t| t.counts().read())
         });
     }
 
