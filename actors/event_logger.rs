@@ -14,8 +14,8 @@ use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
 use crate::prediction_logger::{PostOutcomes, PredictionLogger, unavailable};
+use crate::start_pass::{Index, StartPass};
 use actix::prelude::*;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -89,6 +89,8 @@ pub struct EventLogger {
     /// Sets of shards that get every batch: the one that serves, and one that is being built.
     sets: Vec<(u64, Vec<Addr<FeatureShard>>)>,
     logger: Addr<PredictionLogger>,
+    /// Where the first index comes from.
+    start: Option<Arc<StartPass>>,
     /// Rebuilds so far: what was appended before the last one is settled and cannot fail any more.
     life: u64,
     /// `None` until the log was read.
@@ -102,21 +104,26 @@ struct State {
 }
 
 impl State {
-    fn recover(deps: &Deps, dedupe_window: Span) -> Result<State, StoreError> {
-        let mut seen = Recent::new(dedupe_window, deps.settings.dedupe_max_ids);
-        deps.events.scan(1, &mut |e| {
-            seen.insert(e.event.id_hash(), Seen { seq: e.seq, fingerprint: e.event.fingerprint() }, e.ingested);
-            ControlFlow::Continue(())
-        })?;
-        Ok(State { next_seq: deps.events.last_seq() + 1, seen, held: Vec::new() })
+    /// `start` has read the log already, if the process has just started.
+    fn recover(deps: &Deps, dedupe_window: Span, start: Option<&StartPass>) -> Result<State, StoreError> {
+        let mut index = start.and_then(StartPass::index).unwrap_or_else(|| Index::new(deps, dedupe_window));
+        let last = deps.events.last_seq();
+        index.read(deps, last)?;
+        Ok(State { next_seq: last + 1, seen: index.seen, held: Vec::new() })
     }
 }
 
 impl EventLogger {
-    pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, logger: Addr<PredictionLogger>) -> Self {
+    pub(crate) fn new(
+        deps: Arc<Deps>,
+        current: Current,
+        vitals: Arc<Vitals>,
+        logger: Addr<PredictionLogger>,
+        start: Arc<StartPass>,
+    ) -> Self {
         let serving = current.load().features.clone();
         let sets = vec![(serving.id, serving.shards.clone())];
-        EventLogger { deps, current, vitals, sets, logger, life: 0, state: None }
+        EventLogger { deps, current, vitals, sets, logger, start: Some(start), life: 0, state: None }
     }
 
     /// Waits until all that was appended is durable or refused, then reads the state back. Messages wait meanwhile.
@@ -130,7 +137,8 @@ impl EventLogger {
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
         fault_point!("event_logger.started");
-        match State::recover(&self.deps, self.current.load().settings.dedupe_window) {
+        let start = self.start.take();
+        match State::recover(&self.deps, self.current.load().settings.dedupe_window, start.as_deref()) {
             Ok(state) => {
                 self.state = Some(state);
                 // The shards may hold events that were never committed, under numbers that will be given again.

@@ -6,6 +6,7 @@ use crate::deps::Deps;
 use crate::event_logger::AttachSet;
 use crate::feature_shard::{FeatureShard, Layout, SharedTable};
 use crate::guard::{Escalation, Vitals};
+use crate::start_pass::StartPass;
 use crate::supervise;
 use crate::system::System;
 use actix::prelude::*;
@@ -31,13 +32,14 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
-    /// Starts one shard for each share of the layout on `thread`.
+    /// Starts one shard for each share of the layout on `thread`; `pass` reads the log for all of them.
     pub(crate) fn start(
         layout: Layout,
         deps: &Arc<Deps>,
         escalation: &Escalation,
         thread: &ArbiterHandle,
         own: Option<Arbiter>,
+        pass: Option<&Arc<StartPass>>,
     ) -> FeatureSet {
         let tables: Vec<SharedTable> =
             (0..layout.shards).map(|i| Arc::new(Mutex::new(layout.empty_table(i)))).collect();
@@ -48,7 +50,8 @@ impl FeatureSet {
             .map(|(i, table)| {
                 let health = Vitals::new(format!("feature_shard/{i}"), escalation.clone());
                 vitals.push(health.clone());
-                let shard = FeatureShard::new(i, layout.clone(), deps.clone(), health.clone(), table.clone());
+                let shard =
+                    FeatureShard::new(i, layout.clone(), deps.clone(), health.clone(), table.clone(), pass.cloned());
                 supervise::start_on(thread, shard, health)
             })
             .collect();

@@ -8,9 +8,11 @@
 
 mod catch_up;
 mod layout;
+mod rebuild;
 
 pub use catch_up::{CatchUp, SetMaxEntities};
 pub use layout::{Layout, Scan, layout_id};
+pub(crate) use rebuild::{Rebuilding, Rebuilt};
 
 use crate::api::Refusal;
 use crate::deps::Deps;
@@ -18,6 +20,7 @@ use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::guard::Vitals;
 use crate::ports::StoreError;
+use crate::start_pass::StartPass;
 use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -85,6 +88,8 @@ pub struct FeatureShard {
     deps: Arc<Deps>,
     vitals: Arc<Vitals>,
     table: SharedTable,
+    /// Where the first table comes from, if the process has just started.
+    start: Option<Arc<StartPass>>,
     /// Evicted or snapshotted, and not on disk yet.
     unsaved: BTreeMap<EntityHash, EntityState>,
     /// Batches that the log may not hold yet, in order: a table that is made again needs them.
@@ -97,10 +102,18 @@ pub struct FeatureShard {
 }
 
 impl FeatureShard {
-    pub fn new(index: usize, layout: Layout, deps: Arc<Deps>, vitals: Arc<Vitals>, table: SharedTable) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        layout: Layout,
+        deps: Arc<Deps>,
+        vitals: Arc<Vitals>,
+        table: SharedTable,
+        start: Option<Arc<StartPass>>,
+    ) -> Self {
         refuse_reads(&table);
         let (unsaved, tail) = (BTreeMap::new(), VecDeque::new());
-        FeatureShard { index, layout, deps, vitals, table, unsaved, tail, folded: 0, life: 0, saving: Arc::default() }
+        let (folded, life, saving) = (0, 0, Arc::default());
+        FeatureShard { index, layout, deps, vitals, table, start, unsaved, tail, folded, life, saving }
     }
 
     /// Makes the table again; reads are refused until it is complete.
@@ -120,31 +133,22 @@ impl FeatureShard {
 
     /// Last snapshot plus the log after it, into a fresh table.
     fn recover(&mut self) -> Result<(), StoreError> {
-        prepare(&self.deps, &self.layout)?;
-        let mut table = self.layout.empty_table(self.index);
-        let watermark = self.layout.store.watermark(self.index)?;
-        table.set_may_be_cold(watermark > 0);
-        table.resume(watermark);
-        let (index, store) = (self.index, self.layout.store.clone());
-        let mut failed = None;
-        let mut unsaved = BTreeMap::new();
-        let mut apply = |e: &LoggedEvent| {
-            table.apply(e, &mut |h| {
-                unsaved.remove(&h).or_else(|| {
-                    if watermark == 0 {
-                        return None;
-                    }
-                    store.load(index, h).unwrap_or_else(|e| {
-                        failed = Some(e);
-                        None
-                    })
-                })
-            });
-            unsaved.extend(table.take_evicted());
+        let Rebuilt { table, unsaved } = match self.start.take().and_then(|pass| pass.table(self.index)) {
+            Some(made) => made,
+            None => self.read_log()?,
         };
+        self.unsaved = unsaved;
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
+        self.table.clear_poison();
+        Ok(())
+    }
+
+    fn read_log(&self) -> Result<Rebuilt, StoreError> {
+        prepare(&self.deps, &self.layout)?;
+        let mut made = Rebuilding::new(&self.layout, self.index)?;
         let scan = self.layout.scan.clone();
-        self.deps.events.scan(watermark + 1, &mut |e| {
-            apply(&e);
+        self.deps.events.scan(made.from(), &mut |e| {
+            made.apply(&e);
             if e.seq.is_multiple_of(1024) {
                 scan.seq.fetch_max(e.seq, Relaxed);
             }
@@ -154,14 +158,8 @@ impl FeatureShard {
             return Err(StoreError::Closed);
         }
         // Once more what the log has by now: applying an event again changes nothing.
-        self.tail.iter().flat_map(|batch| batch.iter()).for_each(apply);
-        if let Some(e) = failed {
-            return Err(e);
-        }
-        self.unsaved = unsaved;
-        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
-        self.table.clear_poison();
-        Ok(())
+        self.tail.iter().flat_map(|batch| batch.iter()).for_each(|e| made.apply(e));
+        made.finish()
     }
 
     fn fold(&mut self, batch: &Arc<Vec<LoggedEvent>>) -> Result<(), Refusal> {
@@ -203,7 +201,7 @@ impl FeatureShard {
 
 /// Saved state of other definitions, or ahead of the log, is dropped whole before any shard reads it: what a
 /// shard does not save again must not be found later.
-fn prepare(deps: &Deps, layout: &Layout) -> Result<(), StoreError> {
+pub(crate) fn prepare(deps: &Deps, layout: &Layout) -> Result<(), StoreError> {
     let wanted = layout.id();
     let same = layout.store.layout()?.as_ref() == Some(&wanted);
     let mut newest = 0;

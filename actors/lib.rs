@@ -24,6 +24,7 @@ pub mod ports;
 pub mod prediction_logger;
 pub mod reconfigure;
 pub mod router;
+mod start_pass;
 pub mod supervise;
 pub mod system;
 pub mod trainer;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use understudy_domain::entity::EntityHash;
-use understudy_domain::event::LoggedEvent;
+use understudy_domain::event::{LoggedEvent, Trace};
 use understudy_domain::features::EntityState;
 use understudy_domain::model::Manifest;
 use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecord};
@@ -70,6 +70,16 @@ pub trait EventLog: Send + Sync {
     fn append(&self, events: Vec<LoggedEvent>) -> Commit;
     /// Visits events with `seq >= from` in order until told to stop.
     fn scan(&self, from: u64, visit: &mut dyn FnMut(LoggedEvent) -> ControlFlow<()>) -> Result<(), StoreError>;
+    /// Visits what tells repeats of the events `from ..= until`, in order; a log may do that without making the events.
+    fn skim(&self, from: u64, until: u64, visit: &mut dyn FnMut(Trace)) -> Result<(), StoreError> {
+        self.scan(from, &mut |e| {
+            if e.seq > until {
+                return ControlFlow::Break(());
+            }
+            visit(e.trace());
+            ControlFlow::Continue(())
+        })
+    }
 }
 
 pub trait PredictionLog: Send + Sync {

@@ -95,7 +95,7 @@ pub(crate) async fn prepare(system: &System, next: &Compiled, scan: Arc<Scan>) -
         // A thread of its own: reading the log must not hold up the events of the present.
         let own = (!system.threads.shared()).then(Arbiter::new);
         let thread = own.as_ref().map_or(system.threads.features.clone(), Arbiter::handle);
-        let set = Arc::new(FeatureSet::start(layout, &system.deps, &system.escalation, &thread, own));
+        let set = Arc::new(FeatureSet::start(layout, &system.deps, &system.escalation, &thread, own, None));
         if let Err(e) = set.catch_up(system).await {
             give_up(system);
             return Err(vec![refused(&e)]);

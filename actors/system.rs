@@ -13,6 +13,7 @@ use crate::guard::{Escalation, Vitals};
 use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
 use crate::prediction_logger::{FlushLog, PredictionLogger};
+use crate::start_pass::StartPass;
 use crate::supervise;
 use crate::trainer::{Jobs, Trainer};
 use actix::prelude::*;
@@ -109,7 +110,8 @@ impl System {
             store: deps.features.clone(),
             scan: Default::default(),
         };
-        let features = FeatureSet::start(layout, &deps, &escalation, &threads.features, None);
+        let pass = StartPass::new(deps.clone(), layout.clone(), declared.settings.dedupe_window);
+        let features = FeatureSet::start(layout, &deps, &escalation, &threads.features, None, Some(&pass));
         let models_of: Vec<Arc<str>> = declared.catalog.models.keys().map(|m| Arc::from(m.as_str())).collect();
         let admission = Admission::new(declared.settings.admission, models_of);
         let current = Generation::new(declared, Arc::new(features), &monitors);
@@ -118,7 +120,7 @@ impl System {
         let logger = PredictionLogger::new(deps.clone(), current.clone(), health.clone(), queued.clone());
         let logger = supervise::start_on(&threads.logging, logger, health);
         let health = vitals("event_logger".into());
-        let events = EventLogger::new(deps.clone(), current.clone(), health.clone(), logger.clone());
+        let events = EventLogger::new(deps.clone(), current.clone(), health.clone(), logger.clone(), pass);
         let events = supervise::start_on(&threads.features, events, health);
         let models: Published = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let health = vitals("model_pool".into());

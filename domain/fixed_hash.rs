@@ -1,7 +1,7 @@
 //! The one hash of everything persisted or reproducible by a client: XXH3, seed 0.
 //! It is the same on every machine and release; `std`'s hasher is not.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 /// What is gathered on the stack; longer input goes through the streaming state, which costs more to set up
 /// than a short input takes to hash.
@@ -21,6 +21,11 @@ pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u128 {
         used = end;
     }
     xxh3_128(&short[..used])
+}
+
+/// XXH3-64 of one run of bytes.
+pub fn of_bytes(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
 }
 
 fn streamed<'a>(start: &[u8], parts: impl Iterator<Item = &'a [u8]>) -> u128 {

@@ -19,6 +19,7 @@ pub mod retention;
 pub mod sample;
 mod segment;
 mod sequence;
+mod skim;
 mod state;
 mod store;
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use super::codec::{self, CodecError, Record};
 use super::log::{Framed, Layout, SegmentedLog};
-use super::segment;
+use super::{segment, skim};
 use std::ops::ControlFlow;
 use understudy_actors::ports::{Commit, EventLog, OutcomeLog, StoreError};
-use understudy_domain::event::LoggedEvent;
+use understudy_domain::event::{LoggedEvent, Trace};
 use understudy_domain::prediction::OutcomeRecord;
 
 fn blocks<T: Record>(records: &[T], last: u64) -> Result<Vec<Framed>, CodecError> {
@@ -51,10 +51,28 @@ impl Layout for OutcomeRecord {
     }
 }
 
+/// Is given position, key and frame of a block; says how many records it has, and whether that is enough.
+type BlockVisitor<'a> = dyn FnMut(u64, &[u8], &[u8]) -> Result<(u64, ControlFlow<()>), CodecError> + 'a;
+
 impl<T: Layout> SegmentedLog<T> {
     /// Visits records at positions `from ..`, durable ones only.
     fn scan_positions(&self, from: u64, visit: &mut dyn FnMut(T) -> ControlFlow<()>) -> Result<(), StoreError> {
-        let (end, files) = (self.files.position(), &self.files);
+        let end = self.files.position();
+        self.visit_blocks(from, end, &mut |first, key, frame| {
+            let records = codec::decode_block::<T>(key, frame)?;
+            let n = records.len() as u64;
+            for (r, position) in records.into_iter().zip(first..) {
+                if position >= from && position <= end && visit(r).is_break() {
+                    return Ok((n, ControlFlow::Break(())));
+                }
+            }
+            Ok((n, ControlFlow::Continue(())))
+        })
+    }
+
+    /// Visits the blocks that hold the positions `from ..= end`, in order; damaged ones are reported and left out.
+    fn visit_blocks(&self, from: u64, end: u64, visit: &mut BlockVisitor<'_>) -> Result<(), StoreError> {
+        let files = &self.files;
         let key = from.to_be_bytes();
         let numbers = files.segments.numbers();
         // Start where the block that holds `from` is: old segments stay closed.
@@ -87,8 +105,8 @@ impl<T: Layout> SegmentedLog<T> {
                 start = segment::after(last);
                 for (key, frame) in page {
                     let Some(first) = T::position(&key) else { continue };
-                    let records = match codec::decode_block::<T>(&key, &frame) {
-                        Ok(records) => records,
+                    let (records, flow) = match visit(first, &key, &frame) {
+                        Ok(read) => read,
                         Err(e @ CodecError::Newer { .. }) => return Err(e.into()),
                         Err(e) => {
                             files.segments.health.damaged(&label, first, &e.to_string());
@@ -99,11 +117,9 @@ impl<T: Layout> SegmentedLog<T> {
                         let what = format!("positions {expected} to {} are missing", first - 1);
                         files.segments.health.damaged(&label, expected, &what);
                     }
-                    expected = Some(first + records.len() as u64);
-                    for (r, position) in records.into_iter().zip(first..) {
-                        if position >= from && position <= end && visit(r).is_break() {
-                            return Ok(());
-                        }
+                    expected = Some(first + records);
+                    if flow.is_break() {
+                        return Ok(());
                     }
                 }
             }
@@ -130,6 +146,16 @@ impl EventLog for SegmentedLog<LoggedEvent> {
     }
     fn scan(&self, from: u64, visit: &mut dyn FnMut(LoggedEvent) -> ControlFlow<()>) -> Result<(), StoreError> {
         self.scan_positions(from, visit)
+    }
+    fn skim(&self, from: u64, until: u64, visit: &mut dyn FnMut(Trace)) -> Result<(), StoreError> {
+        let end = until.min(self.files.position());
+        self.visit_blocks(from, end, &mut |first, key, frame| {
+            let traces = skim::block(key, frame)?;
+            traces.iter().filter(|t| (from..=end).contains(&t.seq)).for_each(|t| visit(*t));
+            let flow =
+                if first + traces.len() as u64 > end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            Ok((traces.len() as u64, flow))
+        })
     }
 }
 
