@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Proves the dashboards and alert rules against a real Prometheus that scrapes a real server.
 
-    python3 dashboards/prove.py target/release/understudy
+    python3 dashboards/prove.py target/release/understudy [path of oteltap]
 
 Needs `prometheus` and `promtool` (apt-get install prometheus). Starts both on free ports, sends events and
 predictions for half a minute, then asks every query of every dashboard and alert. Exit 1 if one returns nothing.
+With `oteltap` (pip install oteltap), a collector that is not ours, every metric and the spans of a trace must reach it.
 """
 
 import glob
@@ -78,14 +79,29 @@ def queries():
                 yield f"{os.path.basename(path)}: {panel['title']}", target["expr"]
 
 
+def reached(program, received):
+    """Whether every metric of the inventory, and a trace from gateway to log, is in what the collector printed."""
+    text = open(received).read()
+    inventory = json.loads(subprocess.run([program, "telemetry", "metrics", "-o", "json"], check=True, capture_output=True).stdout)
+    names = [m["name"] for m in inventory["metrics"]]
+    spans = ["POST /v1/models/{model}/predict", "RoutePrediction", "GetFeatures", "Validate", "Predict", "LogPrediction"]
+    missing = [name for name in names + spans if f'"{name}"' not in text]
+    print(f"oteltap: {len(names) - len([m for m in missing if m in names])} of {len(names)} metrics, "
+          f"{len(spans) - len([m for m in missing if m in spans])} of {len(spans)} spans, {len(text.splitlines())} lines")
+    if missing:
+        print("MISSING  " + ", ".join(missing))
+    return 1 if missing else 0
+
+
 def main():
     program = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "target/release/understudy")
+    collector = sys.argv[2] if len(sys.argv) > 2 else None
     subprocess.run(["promtool", "check", "rules", f"{HERE}/alerts.yaml"], check=True)
     subprocess.run(["promtool", "test", "rules", "alerts_test.yaml"], check=True, cwd=HERE)
     children = []
     with tempfile.TemporaryDirectory() as tmp:
         try:
-            failed = prove(program, tmp, children)
+            failed = prove(program, collector, tmp, children)
         finally:
             for child in children:
                 child.send_signal(signal.SIGKILL)
@@ -93,12 +109,18 @@ def main():
     sys.exit(1 if failed else 0)
 
 
-def prove(program, tmp, children):
+def prove(program, collector, tmp, children):
     subprocess.run([program, "init", f"{tmp}/shop"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     port, prometheus = free_port(), free_port()
+    environment, received = dict(os.environ), f"{tmp}/received.ndjson"
+    if collector:
+        otlp = free_port()
+        children.append(subprocess.Popen([collector, "--port", str(otlp)], stdout=open(received, "w"), stderr=subprocess.DEVNULL))
+        environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{otlp}", "OTEL_TRACES_SAMPLER": "always_on",
+                        "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
     children.append(subprocess.Popen(
         [program, "serve", "--project", f"{tmp}/shop", "--set", f"server.port={port}", "--set", "clock.source=stream"],
-        stderr=subprocess.DEVNULL))
+        stderr=subprocess.DEVNULL, env=environment))
     url = f"http://127.0.0.1:{port}"
     until("the server", lambda: call(f"{url}/readyz")[0] == 200 or None)
     call(f"{url}/v1/replay", history(60), "application/x-ndjson")
@@ -147,6 +169,8 @@ def prove(program, tmp, children):
         if rule["health"] != "ok":
             print(f"RULE     {rule['name']}: {rule['health']} {rule.get('lastError', '')}")
             bad = 1
+    if collector:
+        bad |= reached(program, received)
     print(f"{n} requests; {total} queries of dashboards, {len(rules)} alert rules: {'all answer' if not bad else 'not all answer'}")
     return bad
 
