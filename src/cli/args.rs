@@ -10,7 +10,7 @@ mod security;
 mod simulate;
 mod telemetry;
 
-pub use bench::{BenchArgs, BenchCommand, OverloadArgs, PredictBenchArgs, ReloadArgs};
+pub use bench::{BenchArgs, BenchCommand, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::SimulateCommand;
 pub use telemetry::TelemetryCommand;

@@ -31,6 +31,7 @@ mod writer;
 pub use health::HealthReport;
 pub use layouts::features_of;
 pub use report::{OpenError, OpenReport, Warning};
+pub use segment::copy_dir;
 pub use store::{Durability, LOCK_FILE, LogName, Store, StoreOptions, StoreStats};
 pub use writer::WriterStats;
 

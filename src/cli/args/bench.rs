@@ -10,6 +10,8 @@ pub enum BenchCommand {
     Ingest(IngestBenchArgs),
     /// More predictions than the server can answer, or slow clients beside ordinary ones
     Overload(OverloadArgs),
+    /// A server that sends traces and metrics beside one that does not
+    Telemetry(TelemetryBenchArgs),
     /// A server process whose project is changed under load, in right and in wrong ways; exit 1 if any request
     /// fails or an answer is made by two generations
     Reload(ReloadArgs),
@@ -35,6 +37,15 @@ pub struct PredictBenchArgs {
     /// Instead: this many requests a second, whatever the answers take, to a server of its own
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TelemetryBenchArgs {
+    #[command(flatten)]
+    pub load: BenchArgs,
+    /// Share of the requests whose trace is kept
+    #[arg(long, default_value_t = 0.01)]
+    pub sample_share: f64,
 }
 
 #[derive(Clone, Debug, Args)]

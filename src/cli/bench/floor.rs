@@ -14,12 +14,25 @@ pub struct Floor {
 
 /// Starts it on a free loopback port; every answer is `answer`.
 pub fn start(answer: String) -> Result<Floor> {
+    serve(move || web::to(handler), answer)
+}
+
+/// Takes whatever is posted, and says so.
+pub fn swallow() -> Result<Floor> {
+    serve(|| web::to(|_: web::Bytes| async { HttpResponse::Ok().finish() }), String::new())
+}
+
+fn serve(route: impl Fn() -> actix_web::Route + Clone + Send + 'static, answer: String) -> Result<Floor> {
     let (tell, told) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         rt::System::new().block_on(async move {
             let answer = web::Bytes::from(answer);
+            let route = route.clone();
             let server = HttpServer::new(move || {
-                App::new().app_data(web::Data::new(answer.clone())).default_service(web::to(handler))
+                App::new()
+                    .app_data(web::Data::new(answer.clone()))
+                    .app_data(web::PayloadConfig::new(16 << 20))
+                    .default_service(route())
             });
             match server.disable_signals().bind(("127.0.0.1", 0)) {
                 Ok(server) => {

@@ -12,6 +12,7 @@ mod overload;
 mod process;
 mod rate;
 mod reload;
+mod telemetry;
 
 use super::args::{BenchArgs, BenchCommand};
 use super::client::encode;
@@ -38,6 +39,7 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
     match command {
         BenchCommand::Overload(args) => overload::run(ctx, args),
         BenchCommand::Reload(args) => reload::run(ctx, args),
+        BenchCommand::Telemetry(args) => telemetry::run(ctx, args),
         BenchCommand::Predict(args) => {
             if let Some(rate) = args.rate {
                 return rate::run(ctx, args, rate);

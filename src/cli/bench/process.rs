@@ -30,6 +30,11 @@ impl Process {
 
 /// The last core is the client's, the others are the server's.
 pub fn start(project: &Path) -> Result<Process> {
+    start_with(project, &[], &[])
+}
+
+/// The same with settings and an environment.
+pub fn start_with(project: &Path, set: &[String], environment: &[(&str, &str)]) -> Result<Process> {
     let failed = |e: &dyn std::fmt::Display| CliError::new(format!("cannot start a server: {e}"));
     let all = sched_getaffinity(None).map_err(|e| failed(&e))?;
     let usable: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|c| all.is_set(*c)).collect();
@@ -45,6 +50,7 @@ pub fn start(project: &Path) -> Result<Process> {
     let program = std::env::current_exe().map_err(|e| failed(&e))?;
     let mut command = Command::new(program);
     command.args(["serve", "--set", "server.port=0", "--set", "log.level=error", "--project"]).arg(project);
+    command.args(set.iter().flat_map(|s| ["--set", s])).envs(environment.iter().copied());
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     if !server.is_empty() {
         only(&[*client]).map_err(|e| failed(&e))?;

@@ -1,0 +1,111 @@
+//! `bench telemetry`: two servers over copies of the same data, one that sends telemetry and one that does not, under
+//! load in turns. Histograms are recorded by both: their cost is in docs/performance.md, by instructions.
+
+use super::bodies::{self, Fixed};
+use super::load::{Requests, Slice};
+use super::process::{self, Process};
+use super::{TURN, address, cpu, floor, load};
+use crate::cli::args::TelemetryBenchArgs;
+use crate::cli::client::{Client, encode};
+use crate::cli::error::{CliError, Result};
+use crate::cli::features::Scratch;
+use crate::cli::output::{json, put};
+use crate::cli::target::Context;
+use crate::cli::{models, table};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Side {
+    server: Process,
+    address: SocketAddr,
+    slice: Slice,
+    wall_s: f64,
+    cpu_s: f64,
+}
+
+impl Side {
+    fn start(ctx: &Context, data: &Scratch, environment: &[(&str, &str)]) -> Result<Side> {
+        let dir = ctx.project_dir();
+        let from = dir.join("data");
+        if from.is_dir() {
+            crate::storage::copy_dir(&from, &data.0).map_err(|e| CliError::new(e.to_string()))?;
+        }
+        let set = [format!("storage.dir={}", data.0.display())];
+        let server = process::start_with(&dir, &set, environment)?;
+        let address = address(&server.url)?;
+        Ok(Side { server, address, slice: Slice::empty(), wall_s: 0.0, cpu_s: 0.0 })
+    }
+
+    fn turn(&mut self, requests: &Arc<dyn Requests>, connections: usize, time: Duration) {
+        let before = cpu::of_process_s(self.server.pid());
+        let slice = load::run(self.address, requests, connections, time, 0);
+        self.cpu_s += cpu::of_process_s(self.server.pid()) - before;
+        self.wall_s += slice.wall.as_secs_f64();
+        self.slice.add(&slice);
+    }
+
+    fn per_s(&self) -> f64 {
+        self.slice.latencies.count() as f64 / self.wall_s.max(1e-9)
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.cpu_s * 1e6 / (self.slice.latencies.count().max(1)) as f64
+    }
+}
+
+pub fn run(ctx: &Context, args: &TelemetryBenchArgs) -> Result {
+    if ctx.url.is_some() {
+        return Err(CliError::usage("`bench telemetry` starts its own servers: leave --url out"));
+    }
+    // A collector that takes everything at once: what it costs is the sending.
+    let collector = floor::swallow()?;
+    let endpoint = format!("http://{}", collector.address);
+    let share = args.sample_share.to_string();
+    let on = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", share.as_str()),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+    ];
+    let (data_on, data_off) = (Scratch::new()?, Scratch::new()?);
+    let mut on = Side::start(ctx, &data_on, &on)?;
+    let mut off = Side::start(ctx, &data_off, &[("OTEL_SDK_DISABLED", "true")])?;
+    let client = Client::new(&on.server.url)?;
+    let model = match &args.load.model {
+        Some(m) => m.clone(),
+        None => {
+            models::all(&client)?.first().map(models::name).ok_or_else(|| CliError::new("the project has no model"))?
+        }
+    };
+    let bodies = bodies::predictions(ctx, &client, &model)?;
+    let path = format!("/v1/models/{}/predict", encode(&model));
+    client.post(&path, &bodies[0])?; // says what is wrong, if something is
+    let requests: Arc<dyn Requests> = Arc::new(Fixed::new(&path, &bodies));
+    let connections = args.load.connections as usize;
+    for side in [&mut on, &mut off] {
+        side.turn(&requests, connections, super::WARM_UP);
+        (side.slice, side.wall_s, side.cpu_s) = (Slice::empty(), 0.0, 0.0);
+    }
+    let turns = (u128::from(args.load.seconds) * 1000).div_ceil(TURN.as_millis()).max(2);
+    for _ in 0..turns {
+        on.turn(&requests, connections, TURN);
+        off.turn(&requests, connections, TURN);
+    }
+    let round = |v: f64| (v * 1e3).round() / 1e3;
+    let result = json!({
+        "bench": "telemetry", "connections": connections, "seconds": args.load.seconds, "sample_share": args.sample_share,
+        "on": {"requests_per_s": on.per_s().round(), "cpu_us_per_request": round(on.cpu_us())},
+        "off": {"requests_per_s": off.per_s().round(), "cpu_us_per_request": round(off.cpu_us())},
+        "throughput_ratio": round(on.per_s() / off.per_s().max(1e-9)),
+        "cpu_ratio": round(on.cpu_us() / off.cpu_us().max(1e-9)),
+        "refused": on.slice.refused + off.slice.refused, "failed": on.slice.failed + off.slice.failed,
+    });
+    if ctx.json {
+        json(&result);
+    } else {
+        put(&table::pairs(&result));
+    }
+    Ok(())
+}
