@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use understudy_domain::entity::EntityIds;
-use understudy_domain::event::IngestOutcome;
+use understudy_domain::event::{IngestOutcome, LoggedEvent};
 use understudy_domain::model::{Provenance, Signature};
 use understudy_domain::prediction::{Finding, OutcomeStatus, PredictionRecord};
 use understudy_domain::time::Timestamp;
@@ -146,6 +146,19 @@ pub struct FeatureExplanation {
     pub newest_event: Option<Timestamp>,
     pub age_s: Option<f64>,
     pub stale: bool,
+}
+
+/// What stood behind some features of a prediction.
+#[derive(Clone, Debug, Serialize)]
+pub struct Behind {
+    pub entity: String,
+    pub id: Vec<String>,
+    /// Age of the newest event when the prediction was asked for, in whole seconds.
+    pub age_s: u32,
+    /// Features of this entity whose newest event it is.
+    pub features: Vec<String>,
+    /// The newest event; `None` if it is no longer in the log, or was not found near its time of arrival.
+    pub event: Option<LoggedEvent>,
 }
 
 /// Health of one supervised actor.

@@ -4,6 +4,7 @@
 //! entity features are read from the shards' published tables, and only the log is on another thread.
 
 mod admin;
+mod behind;
 mod predict;
 mod replay;
 

@@ -97,6 +97,9 @@ fn from_init_to_why() {
     assert_eq!((&why["version"], &why["request_id"]), (&json!("v1"), &json!("q1")), "{why}");
     assert!(why["features"]["orders_30d"]["value"].as_f64() > Some(0.0), "{why}");
     assert_eq!(why["outcomes"][0]["label"], true, "{why}");
+    let newest = &why["behind"][0]["event"];
+    assert_eq!(newest["event"]["entities"]["customer"], "c2", "the event behind the features: {why}");
+    assert!(why["behind"][0]["features"].as_array().is_some_and(|f| f.contains(&json!("orders_30d"))), "{why}");
 
     server.kill();
     the_wall_clock_takes_no_time(dir.path(), &path);

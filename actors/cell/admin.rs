@@ -114,7 +114,7 @@ impl Cell {
     }
 
     /// Reads a log where blocking work belongs.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> Result<T, crate::ports::StoreError> + Send + 'static,
     ) -> Result<T, Refusal> {

@@ -167,6 +167,7 @@ fn story(answer: &Value) -> String {
     let features = map.shift_remove("features");
     let findings = map.shift_remove("findings");
     let outcomes = map.shift_remove("outcomes");
+    let behind = map.shift_remove("behind");
     if matches!(features, Some(Value::Object(_))) {
         map.shift_remove("vector");
         map.shift_remove("ages");
@@ -197,7 +198,31 @@ fn story(answer: &Value) -> String {
         }
         _ => {}
     }
+    if let Some(Value::Array(behind)) = behind.filter(|b| b.as_array().is_some_and(|b| !b.is_empty())) {
+        text.push_str(&events_behind(&behind));
+    }
     text
+}
+
+/// The newest event of each entity and age, and how many features stand on it.
+fn events_behind(behind: &[Value]) -> String {
+    let row = |b: &Value| {
+        let ids: Vec<String> = b["id"].as_array().into_iter().flatten().map(cell).collect();
+        let event = &b["event"]["event"];
+        vec![
+            format!("{}={}", cell(&b["entity"]), ids.join("/")),
+            if event.is_null() {
+                "not found".into()
+            } else {
+                format!("{} {}", cell(&event["type"]), cell(&event["id"]))
+            },
+            cell(&b["event"]["seq"]),
+            cell(&b["age_s"]),
+            b["features"].as_array().map_or(0, Vec::len).to_string(),
+        ]
+    };
+    let headers = ["entity", "newest event", "seq", "age s", "features"];
+    table::table(&headers, &["seq", "age s", "features"], behind.iter().map(row).collect())
 }
 
 #[cfg(test)]

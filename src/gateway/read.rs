@@ -7,7 +7,7 @@ use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json as object};
-use understudy_actors::api::ModelStatus;
+use understudy_actors::api::{Behind, ModelStatus};
 use understudy_domain::entity::EntityIds;
 use understudy_domain::model::Signature;
 use understudy_domain::prediction::{OutcomeRecord, OutcomeTarget, PredictionId, PredictionRecord};
@@ -114,13 +114,16 @@ pub async fn prediction(call: &Call) -> Result<HttpResponse, Fault> {
     let (record, outcomes) = call.within(cell.prediction(id)).await?;
     // The names of the vector; a version that can no longer be loaded leaves the bare vector.
     let signature = call.within(cell.signature(&record.model, Some(&record.version))).await.ok();
-    Ok(ok(&explained(&record, &outcomes, signature.as_deref())?))
+    let names = signature.iter().flat_map(|s| s.features.iter().map(|f| f.name.clone())).collect();
+    let behind = call.within(cell.behind(&record, names)).await?;
+    Ok(ok(&explained(&record, &outcomes, signature.as_deref(), &behind)?))
 }
 
 fn explained(
     record: &PredictionRecord,
     outcomes: &[OutcomeRecord],
     signature: Option<&Signature>,
+    behind: &[Behind],
 ) -> Result<Json, Fault> {
     let mut out = serde_json::to_value(record).map_err(|e| Fault::internal(e.to_string()))?;
     if let Some(signature) = signature.filter(|s| s.features.len() == record.vector.len()) {
@@ -130,6 +133,7 @@ fn explained(
         });
         out["features"] = Json::Object(named.collect::<Map<_, _>>());
     }
+    out["behind"] = serde_json::to_value(behind).map_err(|e| Fault::internal(e.to_string()))?;
     out["outcomes"] = outcomes.iter().map(flat).collect();
     Ok(out)
 }
