@@ -5,6 +5,20 @@
 //! same held-out rows (`gate`). Recalibration and a full retraining are two candidates of one gate. Effects are values:
 //! the caller journals what changed, then does what is asked.
 
+mod gate;
+mod guard;
+mod ledger;
+mod machine;
+mod random;
+mod score;
 mod spec;
 
+pub use gate::{Check, Gate, GateKind, Judged, Verdict, judge};
+pub use guard::{Guard, Situation, cool_down, guards, looping};
+pub use ledger::{Cohort, Ledger, Matched};
+pub use machine::{
+    Action, Alarm, Attempt, Champion, Decision, Entry, Evaluation, Event, Evidence, Job, JobState, Machine, Reason,
+    evaluate,
+};
+pub use score::{Drift, Inputs, Reference, Score, Term, score};
 pub use spec::{Candidate, Mode, Promotion, RetrainingSpec, Trigger};
