@@ -8,6 +8,7 @@ pub mod backfill;
 pub mod calibrate;
 pub mod catalog;
 pub mod dedupe;
+pub mod drift;
 pub mod encode;
 pub mod entity;
 pub mod event;

@@ -205,6 +205,8 @@ pub struct ModelSpec {
     pub profile: ProfileSpec,
     #[serde(default)]
     pub monitor: MonitorSpec,
+    #[serde(default)]
+    pub drift: DriftSpec,
     pub train: Option<TrainSpec>,
     /// When and how the model is mended; without it nothing evaluates it.
     pub retraining: Option<RetrainingSpec>,
@@ -281,6 +283,52 @@ pub struct MonitorSpec {
 impl Default for MonitorSpec {
     fn default() -> Self {
         MonitorSpec { window: Span::days(7), keep: 104 }
+    }
+}
+
+/// When the distribution of a feature or of the score counts as drifted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DriftSpec {
+    /// Length of a window, in event time. At least a period, or each window meets only the same hours of the reference.
+    pub window: Span,
+    /// After how long traffic repeats itself.
+    pub period: Span,
+    /// A window with fewer rows is `not_enough_data`.
+    pub min_rows: u64,
+    /// Population stability index, less its sampling bias, above which a level is reached.
+    pub notice: f64,
+    pub warn: f64,
+    pub alert: f64,
+    /// False discovery rate over the features of a window.
+    pub fdr: f64,
+    /// A level holds when `persist` of the last `of` windows reach it.
+    pub persist: usize,
+    pub of: usize,
+    /// Windows before it that a window is compared with, besides the reference: what changed overnight stands out.
+    pub recent: usize,
+    /// Windows kept.
+    pub keep: usize,
+    /// Mean number of items between false alarms of a rate that is watched one by one.
+    pub items_between_false_alarms: f64,
+}
+
+impl Default for DriftSpec {
+    fn default() -> Self {
+        DriftSpec {
+            window: Span::days(1),
+            period: Span::days(1),
+            min_rows: 500,
+            notice: 0.02,
+            warn: 0.1,
+            alert: 0.25,
+            fdr: 0.01,
+            persist: 2,
+            of: 3,
+            recent: 28,
+            keep: 60,
+            items_between_false_alarms: 1e6,
+        }
     }
 }
 

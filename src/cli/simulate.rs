@@ -4,6 +4,7 @@ use super::args::SimulateCommand;
 use super::error::{CliError, Result};
 use super::output;
 use super::target::Context;
+use crate::simulate::drift::{self, DriftOptions};
 use crate::simulate::{self, Run, parsers};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -13,6 +14,18 @@ pub fn run(ctx: &Context, command: &SimulateCommand) -> Result {
     match command {
         SimulateCommand::System { seeds, seed } => system(ctx, *seeds, *seed),
         SimulateCommand::Parsers { inputs, target, seed } => parsers(ctx, *inputs, target.as_deref(), *seed),
+        SimulateCommand::Drift { days, features, rows_per_window, windows_per_day, shift, seed } => drifting(
+            ctx,
+            &DriftOptions {
+                days: *days,
+                features: *features as usize,
+                rows_per_window: *rows_per_window as usize,
+                windows_per_day: *windows_per_day,
+                shift: *shift,
+                runs: 400,
+                seed: *seed,
+            },
+        ),
     }
 }
 
@@ -75,6 +88,55 @@ fn system(ctx: &Context, seeds: u64, only: Option<u64>) -> Result {
         ))
         .hint(format!("`understudy simulate system --seed {}` replays it and prints its last lines", run.seed))),
     }
+}
+
+fn drifting(ctx: &Context, options: &DriftOptions) -> Result {
+    let mut c = drift::drift(options);
+    c.rates = [1e4, 1e5, 1e6].iter().map(|arl| drift::rates(*arl, options.seed)).collect();
+    if ctx.json {
+        output::json(&c);
+        return Ok(());
+    }
+    output::line(&format!(
+        "{} model-days without drift ({} features, {} windows of {} rows a day): {} false alarms, {:.2} per 100 days",
+        c.model_days,
+        options.features,
+        options.windows_per_day,
+        options.rows_per_window,
+        c.false_alarms,
+        c.false_alarms_per_100_days
+    ));
+    if c.model_days > 0 {
+        let r = &c.other_rules;
+        output::line(&format!(
+            "  other rules, alarms a day: PSI > 0.1: {:.2}; p < 0.05: {:.2}; FDR 0.05: {:.2}; FDR 0.01: {:.2}; FDR 0.01 and debiased PSI > 0.1: {:.3}",
+            r.psi_above_0_1, r.p_below_0_05, r.fdr_0_05, r.fdr_0_01, r.fdr_0_01_and_debiased_psi_above_0_1
+        ));
+    }
+    if let (Some(shift), Some(detected), Some(noticed)) = (options.shift, c.detected, c.noticed) {
+        let windows = |w: Option<u64>| w.map_or_else(|| "never".into(), |w| w.to_string());
+        output::line(&format!(
+            "shift of {shift} sd: {:.1} % found in one window ({:.1} % noticed); median windows to see it {}, until the alarm holds {}",
+            detected * 100.0,
+            noticed * 100.0,
+            windows(c.windows_to_detect),
+            windows(c.windows_to_alarm)
+        ));
+    }
+    for r in &c.rates {
+        let delays: Vec<String> = r
+            .delays
+            .iter()
+            .map(|(rate, d, found)| format!("{:.0} %: {d} ({:.0} % found)", rate * 100.0, found * 100.0))
+            .collect();
+        output::line(&format!(
+            "rate of 5 %, {:.0e} items between false alarms: {:.0} % of quiet streams alarm; items until a rise is seen: {}",
+            r.items_between_false_alarms,
+            r.false_alarm_streams * 100.0,
+            delays.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 fn parsers(ctx: &Context, inputs: u64, only: Option<&str>, seed: u64) -> Result {

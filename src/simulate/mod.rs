@@ -7,6 +7,7 @@ mod clock;
 mod cost_tests;
 mod dice;
 mod disk;
+pub mod drift;
 mod faults;
 mod ledger;
 #[cfg(test)]

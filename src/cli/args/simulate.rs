@@ -25,4 +25,24 @@ pub enum SimulateCommand {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Drift detection on made-up traffic: false alarms on nothing, windows until a shift is seen
+    Drift {
+        /// Days of traffic in which nothing changes
+        #[arg(long, default_value_t = 100)]
+        days: u64,
+        /// Features of a row, all of them standard normal
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        features: u64,
+        /// Rows of a window
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=10_000_000))]
+        rows_per_window: u64,
+        /// Windows of a day
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=24))]
+        windows_per_day: u64,
+        /// Also move one feature by so many standard deviations, and say when it is seen
+        #[arg(long)]
+        shift: Option<f64>,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
