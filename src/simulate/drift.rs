@@ -223,7 +223,7 @@ pub fn rates(arl: f64, seed: u64) -> RateCampaign {
     // Items from the jump to the next alarm; the detector has been at work before it.
     let jump = |rate: f64, stream: u64| {
         let (mut dice, mut detector) = (Dice::new(seed, stream), EDetector::new(NORMAL_RATE, arl));
-        (0..ITEMS / 2).for_each(|_| drop(detector.on(bad(&mut dice, NORMAL_RATE))));
+        (0..ITEMS / 2).for_each(|_| _ = detector.on(bad(&mut dice, NORMAL_RATE)));
         (1..=ITEMS / 2).find(|_| detector.on(bad(&mut dice, rate)))
     };
     let alarms = (0..STREAMS).filter(|s| quiet(*s)).count();
