@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod backfill;
+pub mod batching;
 pub mod calibrate;
 pub mod catalog;
 pub mod dedupe;
@@ -24,6 +25,8 @@ pub mod prediction;
 pub mod problem;
 pub mod profile;
 pub mod project;
+pub mod registry;
+pub mod residency;
 pub mod restart;
 pub mod retraining;
 pub mod rollout;

@@ -393,6 +393,13 @@ pub struct TrainSpec {
     pub class_weight: ClassWeight,
     #[serde(default)]
     pub calibration: CalibrationMethod,
+    /// The name that leads to a trained version: `champion` answers from then on, any other waits to be promoted.
+    #[serde(default = "champion")]
+    pub alias: String,
+}
+
+fn champion() -> String {
+    crate::registry::CHAMPION.into()
 }
 
 fn hidden() -> Vec<usize> {
