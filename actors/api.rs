@@ -46,6 +46,8 @@ pub struct Answer {
     pub repeated: bool,
     /// False when the log could not take the record.
     pub logged: bool,
+    /// The routed version could not be loaded: the champion answered in its place.
+    pub fallback_version: bool,
 }
 
 /// Why a request was not done. `code` is stable; the gateway maps it to a status.
@@ -69,8 +71,49 @@ pub enum Refusal {
     Deadline,
     /// The disk or a part of the system is not available; nothing was acknowledged.
     Unavailable { code: &'static str, detail: String },
+    /// The model did not answer as its signature says, or with no number.
+    Model { fault: ModelFault, detail: String },
     /// A bug or a panic; the part concerned is being restarted.
     Internal { detail: String },
+}
+
+/// What a model did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ModelFault {
+    /// Not as many scores as rows, or a score that is no probability.
+    Shape,
+    /// NaN or infinite.
+    NotFinite,
+    /// It said so itself.
+    Error,
+    Panic,
+    /// A call did not end within `models.hang`.
+    Hang,
+    /// It could not be loaded, or did not answer its golden requests as recorded.
+    Load,
+}
+
+impl ModelFault {
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelFault::Shape => "shape",
+            ModelFault::NotFinite => "not_finite",
+            ModelFault::Error => "error",
+            ModelFault::Panic => "panic",
+            ModelFault::Hang => "hang",
+            ModelFault::Load => "load",
+        }
+    }
+
+    /// The stable code of a refusal for it.
+    pub fn code(self) -> &'static str {
+        match self {
+            ModelFault::Shape | ModelFault::NotFinite => "model_contract",
+            ModelFault::Hang => "model_hangs",
+            ModelFault::Load => "model_not_loadable",
+            ModelFault::Error | ModelFault::Panic => "model_error",
+        }
+    }
 }
 
 /// One line of a replayed stream: the event, and the predictions it asked for.
@@ -105,7 +148,13 @@ pub struct ModelStatus {
     pub champion: Option<String>,
     pub epoch: u64,
     pub loaded: bool,
+    /// Oldest first, archived ones too.
     pub versions: Vec<String>,
+    /// Alias to version; `champion` is the one that is served.
+    pub aliases: BTreeMap<String, String>,
+    pub archived: Vec<String>,
+    /// Versions in memory.
+    pub in_memory: Vec<String>,
     pub features: Vec<String>,
     pub feature_set: String,
     pub provenance: Option<Provenance>,

@@ -53,8 +53,7 @@ impl Cell {
     pub fn new(system: Arc<System>) -> Cell {
         let vitals = Vitals::new("router", system.escalation.clone());
         system.register(vitals.clone());
-        let router =
-            Router::new(vitals.clone(), system.escalation.clone(), system.deps.settings.models, system.pool.clone());
+        let router = Router::new(vitals.clone(), system.escalation.clone(), system.pool.clone());
         let gate = Gate::new(system.admission.clone());
         Cell { router: supervise::start(router, vitals), gate, system }
     }

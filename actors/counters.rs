@@ -62,6 +62,16 @@ pub struct Counters {
     pub events: Family,
     /// {model, status}
     pub outcomes: Family,
+    /// {model, version, cause}: what models did wrong, loads that failed among it
+    pub model_faults: Family,
+    /// {model, version}: answers that the champion gave because this version could not be loaded
+    pub fallbacks: Family,
+    /// {model, version}: times a version was asked for that was neither loaded nor being loaded
+    pub model_misses: Family,
+    /// {model, version}
+    pub model_loads: Family,
+    /// {model, version}
+    pub model_evictions: Family,
     pub log_dropped: AtomicU64,
     pub cold_loads: AtomicU64,
 }

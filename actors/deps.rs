@@ -3,10 +3,11 @@
 use crate::admission::AdmissionLimits;
 use crate::blocking::Blocking;
 use crate::counters::Counters;
-use crate::model_instance::ModelRun;
+use crate::model_host::ModelRun;
 use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Telemetry, Trainer};
 use std::sync::Arc;
 use std::time::Duration;
+use understudy_domain::residency::Budget;
 use understudy_domain::time::Span;
 
 /// What may be deleted from the logs; zero keeps it for ever.
@@ -41,6 +42,8 @@ pub struct LiveSettings {
     pub log_sync: bool,
     /// Longest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Longest body of a registered model version, in bytes.
+    pub max_upload_bytes: usize,
     /// Most instances of one predict request, or rows of an infer request.
     pub max_instances: usize,
     /// Most events of one ingest, and outcomes of one request.
@@ -62,6 +65,7 @@ impl Default for LiveSettings {
             log_queue: 16_384,
             log_sync: false,
             max_body_bytes: 1 << 20,
+            max_upload_bytes: 256 << 20,
             max_instances: 1000,
             max_events: 10_000,
             request_timeout: Duration::from_secs(5),
@@ -81,8 +85,10 @@ pub struct ActorSettings {
     pub max_answers: usize,
     /// Events folded by a shard between two snapshots of its state.
     pub snapshot_every: u64,
-    /// How workers run their models.
+    /// How models are run.
     pub models: ModelRun,
+    /// What may be loaded at once.
+    pub model_budget: Budget,
     /// Where blocking work runs; inline only in simulations.
     pub blocking: Blocking,
     /// Entropy of the ids of predictions whose request brought none.
@@ -97,6 +103,7 @@ impl Default for ActorSettings {
             max_answers: 20_000,
             snapshot_every: 200_000,
             models: ModelRun::default(),
+            model_budget: Budget { versions: 32, bytes: 1 << 30 },
             blocking: Blocking::Pool,
             entropy: || ulid::Ulid::generate().0,
         }
@@ -116,6 +123,6 @@ pub struct Deps {
     pub features: Arc<dyn FeatureStore>,
     pub loader: Arc<dyn ModelLoader>,
     pub trainer: Arc<dyn Trainer>,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     pub telemetry: Arc<dyn Telemetry>,
 }

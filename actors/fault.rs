@@ -41,6 +41,8 @@ pub const POINTS: &[&str] = &[
     "model_pool.loaded",
     "model_pool.activate",
     "model_pool.publish",
+    "model_pool.alias",
+    "model_pool.evict",
     "router.started",
     "router.route",
     "router.load",

@@ -1,34 +1,78 @@
-//! **Owns** which versions are loaded and the routing table with its epoch.
-//! **Receives** `JoinPool` and `AcquireModel` from the routers, `ActivateVersion` from the trainer.
-//! **Sends** `ApplyRoutes` to every router.
-//! **On failure** a load that fails changes nothing; its callers get the reason.
-//! **On restart** the table is made again from the registered versions; routers keep serving what they have.
+//! **Owns** which versions are loaded, their names, and the routing table with its epoch.
+//! **Receives** `JoinPool` and `AcquireModel` from the routers, `ActivateVersion` from the trainer, `SetAlias`,
+//! `ArchiveVersion` and `RegisterVersion` from the cells.
+//! **Sends** `ApplyRoutes` and `DropVersions` to every router.
+//! **On failure** a load or change that fails changes nothing; its callers get the reason. A version whose loads fail
+//! again and again is left alone for longer each time.
+//! **On restart** names and routes are made again from the registry; what is loaded stays, and routers keep serving it.
 
 use crate::api::{ModelStatus, Refusal};
 use crate::deps::Deps;
 use crate::event_logger::RETRY;
 use crate::fault_point;
-use crate::generation::{Current, Generation};
+use crate::generation::Current;
 use crate::guard::Vitals;
+use crate::model_host::ModelHost;
 use crate::ports::ModelRuntime;
-use crate::router::{ApplyRoutes, DropIdle, Router};
+use crate::residents::Residents;
+use crate::router::{ApplyRoutes, DropVersions, Router};
 use actix::prelude::*;
 use arc_swap::ArcSwap;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::time::Instant;
 use understudy_domain::model::Signature;
+use understudy_domain::registry::VersionLedger;
+use understudy_domain::residency::{Resident, Standing};
 use understudy_domain::route::RouteTable;
 
-/// A version ready to serve; what a generation makes of it is in its `Bound`.
+mod loads;
+mod versions;
+
+use loads::Loads;
+pub use versions::{AliasChanged, ArchiveVersion, RegisterVersion, Registered, SetAlias};
+
+/// A version ready to serve; what a generation makes of it is in its `Bound`. Whoever holds it keeps it in memory.
 pub struct LoadedModel {
     pub model: Arc<str>,
     pub version: Arc<str>,
     pub runtime: Arc<dyn ModelRuntime>,
+    pub host: Arc<ModelHost>,
     pub signature: Arc<Signature>,
     pub calibrated: bool,
     /// Share of positives in its training set.
     pub base_rate: f64,
+    use_of: Use,
+}
+
+/// When a version was asked last, what its load took, and whether it has to go.
+pub(crate) struct Use {
+    begun: Instant,
+    last_us: AtomicU64,
+    cost: Duration,
+    bytes: u64,
+    retired: AtomicBool,
+}
+
+impl LoadedModel {
+    /// It is being asked now.
+    pub fn touch(&self) {
+        let us = u64::try_from(self.use_of.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.use_of.last_us.store(us, Relaxed);
+    }
+
+    /// It makes room for another: whoever has it may use it to the end, and nobody is to keep it.
+    pub fn retired(&self) -> bool {
+        self.use_of.retired.load(Relaxed)
+    }
+
+    fn resident(&self, standing: Standing) -> Resident {
+        let last = Duration::from_micros(self.use_of.last_us.load(Relaxed));
+        let idle = self.use_of.begun.elapsed().saturating_sub(last);
+        Resident { standing, idle, bytes: self.use_of.bytes, cost: self.use_of.cost }
+    }
 }
 
 /// A worker's router wants the table, now and whenever it changes.
@@ -54,20 +98,19 @@ pub struct ActivateVersion {
     pub version: String,
 }
 
-/// The models of the project from now on: added ones get their newest version as champion, the others keep theirs.
+/// The models of the project from now on: added ones get their champion from the registry, the others keep theirs.
 #[derive(Message)]
 #[rtype(result = "Result<(), String>")]
 pub struct FollowProject {
     pub models: Vec<Arc<str>>,
 }
 
-/// Memory is short: drop every version that no route leads to.
+/// Memory is short: drop every version that no route and no name leads to.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct EvictIdleModels;
 
-type Waiter = oneshot::Sender<Result<Arc<LoadedModel>, Refusal>>;
-type Key = (Arc<str>, String);
+pub type Key = (Arc<str>, String);
 
 /// What the pool publishes for `/v1/models`: written by it alone.
 pub type Published = Arc<ArcSwap<Vec<ModelStatus>>>;
@@ -77,25 +120,50 @@ pub struct ModelPool {
     current: Current,
     vitals: Arc<Vitals>,
     published: Published,
+    residents: Arc<Residents>,
     state: State,
 }
 
 #[derive(Default)]
 struct State {
     routers: Vec<Addr<Router>>,
-    champions: BTreeMap<Arc<str>, String>,
+    ledgers: BTreeMap<Arc<str>, VersionLedger>,
     versions: BTreeMap<Arc<str>, Vec<String>>,
     loaded: BTreeMap<Key, Arc<LoadedModel>>,
-    loading: HashMap<Key, Vec<Waiter>>,
+    loads: Loads,
     table: Arc<RouteTable>,
 }
 
-impl ModelPool {
-    pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, published: Published) -> Self {
-        ModelPool { deps, current, vitals, published, state: State::default() }
+impl State {
+    fn champion(&self, model: &str) -> Option<String> {
+        self.ledgers.get(model)?.champion(self.versions.get(model)?)
     }
 
-    /// The newest registered version of each model is its champion.
+    /// Who needs a version. A route that leads to more than one is a rollout: it must be able to go either way at once.
+    fn standing(&self, model: &str, version: &str) -> Standing {
+        let named = self.ledgers.get(model).is_some_and(|l| l.named(version));
+        match self.table.models.get(model) {
+            Some(route) if route.versions.len() > 1 && (named || route.versions.iter().any(|v| v == version)) => {
+                Standing::Held
+            }
+            Some(route) if named || route.versions.iter().any(|v| v == version) => Standing::Routed,
+            _ if named => Standing::Routed,
+            _ => Standing::Idle,
+        }
+    }
+}
+
+impl ModelPool {
+    pub fn new(
+        deps: Arc<Deps>,
+        current: Current,
+        vitals: Arc<Vitals>,
+        published: Published,
+        residents: Arc<Residents>,
+    ) -> Self {
+        ModelPool { deps, current, vitals, published, residents, state: State::default() }
+    }
+
     fn recover(&mut self) -> Result<(), String> {
         let generation = self.current.load_full();
         self.follow(generation.models().map(|m| m.name.clone()).collect())
@@ -106,33 +174,33 @@ impl ModelPool {
             if self.state.versions.contains_key(name) {
                 continue;
             }
+            let ledger = self.deps.loader.ledger(name)?;
             let versions = self.deps.loader.versions(name)?;
-            if let Some(latest) = versions.last() {
-                self.state.champions.insert(name.clone(), latest.clone());
-            }
+            self.state.ledgers.insert(name.clone(), ledger);
             self.state.versions.insert(name.clone(), versions);
         }
-        self.state.champions.retain(|name, _| models.contains(name));
+        self.state.ledgers.retain(|name, _| models.contains(name));
         self.state.versions.retain(|name, _| models.contains(name));
-        self.state.loaded.retain(|(name, _), _| models.contains(name));
+        self.retire(|(name, _), _| !models.contains(name));
         self.publish_routes();
         Ok(())
     }
 
-    /// Epoch = versions registered so far: it only grows, and is the same after a restart.
+    /// Epoch = versions registered and changes made so far: it only grows, and is the same after a restart.
     fn publish_routes(&mut self) {
-        let epoch = self.state.versions.values().map(|v| v.len() as u64).sum();
-        let champions = self.state.champions.iter().map(|(m, v)| (m.to_string(), v.clone()));
-        self.state.table = Arc::new(RouteTable::champions(epoch, champions));
+        let registered: u64 = self.state.versions.values().map(|v| v.len() as u64).sum();
+        let changes: u64 = self.state.ledgers.values().map(|l| l.changes).sum();
+        let champions: Vec<_> = self
+            .state
+            .versions
+            .keys()
+            .filter_map(|model| Some((model.to_string(), self.state.champion(model)?)))
+            .collect();
+        self.state.table = Arc::new(RouteTable::champions(registered + changes, champions));
+        let routed = |l: &&Arc<LoadedModel>| self.state.standing(&l.model, &l.version) > Standing::Idle;
         let apply = ApplyRoutes {
             table: self.state.table.clone(),
-            models: self
-                .state
-                .loaded
-                .values()
-                .filter(|l| self.state.champions.get(&l.model).is_some_and(|v| **v == *l.version))
-                .cloned()
-                .collect(),
+            models: self.state.loaded.values().filter(routed).cloned().collect(),
         };
         for router in &self.state.routers {
             router.do_send(apply.clone());
@@ -143,13 +211,22 @@ impl ModelPool {
     fn publish_status(&self) {
         let generation = self.current.load();
         let status = generation.catalog.models.iter().map(|(name, plan)| {
-            let champion = self.state.champions.get(name.as_str()).cloned();
+            let champion = self.state.champion(name);
             let loaded = champion.as_ref().and_then(|v| self.state.loaded.get(&(Arc::from(name.as_str()), v.clone())));
+            let ledger = self.state.ledgers.get(name.as_str()).cloned().unwrap_or_default();
+            let mut aliases = ledger.aliases;
+            if let Some(version) = &champion {
+                aliases.insert(understudy_domain::registry::CHAMPION.into(), version.clone());
+            }
+            let in_memory = self.state.loaded.keys().filter(|(model, _)| **model == **name);
             ModelStatus {
                 model: name.clone(),
                 epoch: self.state.table.epoch,
                 loaded: loaded.is_some(),
                 versions: self.state.versions.get(name.as_str()).cloned().unwrap_or_default(),
+                aliases,
+                archived: ledger.archived.into_iter().collect(),
+                in_memory: in_memory.map(|(_, version)| version.clone()).collect(),
                 features: plan.spec.features.clone(),
                 feature_set: generation.catalog.plan.id().to_owned(),
                 provenance: loaded.map(|l| l.runtime.manifest().provenance.clone()),
@@ -159,68 +236,26 @@ impl ModelPool {
         self.published.store(Arc::new(status.collect()));
     }
 
-    /// Answers at once if loaded; else one load for all who wait.
-    fn acquire(&mut self, key: Key, ctx: &mut Context<Self>) -> oneshot::Receiver<Result<Arc<LoadedModel>, Refusal>> {
-        let (waiter, loaded) = oneshot::channel();
-        if let Some(model) = self.state.loaded.get(&key) {
-            let _ = waiter.send(Ok(model.clone()));
-            return loaded;
+    /// Takes versions out of memory: requests that use one go on, nobody gets it any more.
+    fn retire(&mut self, goes: impl Fn(&Key, &LoadedModel) -> bool) {
+        let gone: BTreeSet<Key> =
+            self.state.loaded.iter().filter(|(k, l)| goes(k, l)).map(|(k, _)| k.clone()).collect();
+        if gone.is_empty() {
+            return;
         }
-        let waiting = self.state.loading.entry(key.clone()).or_default();
-        waiting.push(waiter);
-        if waiting.len() > 1 {
-            return loaded;
+        fault_point!("model_pool.evict");
+        for key in &gone {
+            if let Some(model) = self.state.loaded.remove(key) {
+                model.use_of.retired.store(true, Relaxed);
+                self.deps.counters.model_evictions.add(&[&key.0, &key.1], 1);
+            }
         }
-        let (deps, generation) = (self.deps.clone(), self.current.load_full());
-        let job = key.clone();
-        let blocking = deps.settings.blocking;
-        let load = async move {
-            blocking
-                .run(move || load(&deps, &generation, &job.0, &job.1))
-                .await
-                .unwrap_or_else(|e| Err(Refusal::Internal { detail: format!("loading: {e}") }))
-        };
-        ctx.spawn(load.into_actor(self).map(move |result, pool, _| pool.loaded(key, result)));
-        loaded
+        let gone = Arc::new(gone);
+        for router in &self.state.routers {
+            router.do_send(DropVersions { versions: gone.clone() });
+        }
+        self.publish_status();
     }
-
-    fn loaded(&mut self, key: Key, result: Result<LoadedModel, Refusal>) {
-        fault_point!("model_pool.loaded");
-        let result = result.map(Arc::new);
-        if let Ok(model) = &result {
-            self.state.loaded.insert(key.clone(), model.clone());
-            self.publish_status();
-        }
-        for waiter in self.state.loading.remove(&key).unwrap_or_default() {
-            let _ = waiter.send(result.clone());
-        }
-    }
-}
-
-/// Blocking. A version that the generation cannot serve is not loaded.
-fn load(deps: &Deps, generation: &Generation, model: &Arc<str>, version: &str) -> Result<LoadedModel, Refusal> {
-    generation.model(model)?;
-    let known =
-        deps.loader.versions(model).map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
-    if !known.iter().any(|v| v == version) {
-        return Err(Refusal::NotFound {
-            code: "unknown_version",
-            detail: format!("model `{model}` has no version `{version}`; it has: {}", known.join(", ")),
-        });
-    }
-    let refused = |detail: String| Refusal::Unavailable { code: "model_not_loadable", detail };
-    let runtime = deps.loader.load(model, version).map_err(refused)?;
-    let manifest = runtime.manifest();
-    let loaded = LoadedModel {
-        model: model.clone(),
-        version: Arc::from(version),
-        calibrated: manifest.calibration.is_calibrated(),
-        base_rate: manifest.provenance.positive_share,
-        signature: Arc::new(manifest.signature.clone()),
-        runtime,
-    };
-    generation.bind(&loaded)?;
-    Ok(loaded)
 }
 
 impl Actor for ModelPool {
@@ -240,8 +275,8 @@ impl Actor for ModelPool {
 
 impl Supervised for ModelPool {
     fn restarting(&mut self, _: &mut Self::Context) {
-        let routers = std::mem::take(&mut self.state.routers);
-        self.state = State { routers, ..State::default() };
+        let State { routers, loaded, .. } = std::mem::take(&mut self.state);
+        self.state = State { routers, loaded, ..State::default() };
     }
 }
 
@@ -277,40 +312,14 @@ impl Handler<FollowProject> for ModelPool {
     }
 }
 
-impl Handler<ActivateVersion> for ModelPool {
-    type Result = ResponseActFuture<Self, Result<u64, Refusal>>;
-
-    fn handle(&mut self, m: ActivateVersion, ctx: &mut Self::Context) -> Self::Result {
-        fault_point!("model_pool.activate");
-        let waiting = self.acquire((m.model.clone(), m.version.clone()), ctx);
-        Box::pin(async move { waiting.await.unwrap_or_else(|_| Err(gone())) }.into_actor(self).map(
-            |loaded, pool, _| {
-                loaded?;
-                let versions = pool
-                    .deps
-                    .loader
-                    .versions(&m.model)
-                    .map_err(|detail| Refusal::Unavailable { code: "registry_unavailable", detail })?;
-                pool.state.versions.insert(m.model.clone(), versions);
-                pool.state.champions.insert(m.model, m.version);
-                fault_point!("model_pool.publish");
-                pool.publish_routes();
-                Ok(pool.state.table.epoch)
-            },
-        ))
-    }
-}
-
 impl Handler<EvictIdleModels> for ModelPool {
     type Result = ();
 
     fn handle(&mut self, _: EvictIdleModels, _: &mut Self::Context) {
-        let state = &mut self.state;
-        state.loaded.retain(|(model, version), _| state.champions.get(model) == Some(version));
-        let keep = Arc::new(state.loaded.keys().cloned().collect());
-        for router in &state.routers {
-            router.do_send(DropIdle { keep: Arc::clone(&keep) });
-        }
+        let state = &self.state;
+        let idle: BTreeSet<Key> =
+            state.loaded.keys().filter(|(m, v)| state.standing(m, v) == Standing::Idle).cloned().collect();
+        self.retire(|key, _| idle.contains(key));
     }
 }
 

@@ -1,25 +1,27 @@
-//! Threads of their own for models that are slow or may hang: one that stands still is abandoned and replaced.
+//! Threads of their own for a model that is slow or may hang: they take what waits as one batch where that pays, and
+//! one that stands still is abandoned and replaced.
 //!
-//! A thread cannot be stopped from outside. So one that has not answered within the limit is left to itself: its queue
-//! goes to a new thread, its late answer to nobody. After [`MAX_ABANDONED`] the instance takes no more work: a model
-//! that hangs again and again would take every thread there is.
+//! Nothing waits for a batch: an idle thread takes what there is. A call whose caller has gone is not made. A thread
+//! cannot be stopped from outside; so one that has not answered within the limit is left to itself: the queue goes to a
+//! new thread, its late answer to nobody. After [`MAX_ABANDONED`] the version takes no more work: a model that hangs
+//! again and again would take every thread there is.
 
+use crate::api::{ModelFault, Refusal};
 use crate::fault_point;
-use crate::guard::{Vitals, panic_text};
-use crate::model_instance::{Scored, score};
+use crate::guard::panic_text;
+use crate::model_host::{Blame, ModelRun, Scored, score};
 use crate::ports::ModelRuntime;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::oneshot;
+use understudy_domain::batching::BatchCost;
 use understudy_domain::value::Value;
 
-use crate::api::Refusal;
-
-/// Threads of one instance that may stand still before it is given up.
+/// Threads of one version that may stand still before it is given up.
 pub const MAX_ABANDONED: usize = 3;
-/// Rows waiting for one instance's threads; more are refused at once.
+/// Calls waiting for one version's threads; more are refused at once.
 const MAX_QUEUE: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Scored, Refusal>>;
@@ -34,16 +36,39 @@ struct State {
     queue: VecDeque<Job>,
     /// Threads at work: their number and since when; a thread that is not listed was abandoned.
     busy: Vec<(u64, Instant)>,
+    cost: BatchCost,
+    idle: usize,
     started: u64,
     abandoned: usize,
     closed: bool,
+}
+
+impl State {
+    /// This thread's share of what waits, in order; calls that nobody waits for any more are left out.
+    fn take(&mut self, most: usize) -> Vec<Job> {
+        self.queue.retain(|job| !job.reply.is_closed());
+        let waiting: usize = self.queue.iter().map(|job| job.rows.len()).sum();
+        let mut left = self.cost.size(waiting.div_ceil(self.idle + 1), most);
+        let mut taken = Vec::new();
+        while let Some(job) = self.queue.front()
+            && (taken.is_empty() || job.rows.len() <= left)
+        {
+            left = left.saturating_sub(job.rows.len());
+            taken.extend(self.queue.pop_front());
+            if left == 0 {
+                break;
+            }
+        }
+        taken
+    }
 }
 
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     runtime: Arc<dyn ModelRuntime>,
-    vitals: Arc<Vitals>,
+    blame: Arc<Blame>,
+    run: ModelRun,
 }
 
 impl Shared {
@@ -52,23 +77,19 @@ impl Shared {
     }
 }
 
-/// The threads of one instance; they end when it is dropped.
-pub struct ModelThreads {
-    shared: Arc<Shared>,
-    hang: Duration,
-}
+/// The threads of one version; they end when it is dropped.
+pub struct ModelThreads(Arc<Shared>);
 
 impl ModelThreads {
-    pub fn start(threads: usize, hang: Duration, runtime: Arc<dyn ModelRuntime>, vitals: Arc<Vitals>) -> ModelThreads {
-        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), runtime, vitals });
-        let all = ModelThreads { shared, hang };
+    pub fn start(threads: usize, run: ModelRun, runtime: Arc<dyn ModelRuntime>, blame: Arc<Blame>) -> ModelThreads {
+        let all = ModelThreads(Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), runtime, blame, run }));
         (0..threads).for_each(|_| all.thread());
         all
     }
 
     fn thread(&self) {
-        let shared = self.shared.clone();
-        let mut state = self.shared.lock();
+        let shared = self.0.clone();
+        let mut state = self.0.lock();
         state.started += 1;
         let number = state.started;
         let name = format!("model-{number}");
@@ -79,10 +100,10 @@ impl ModelThreads {
 
     /// The answer comes to the receiver, or never: the caller's deadline ends the wait.
     pub fn predict(&self, rows: Vec<Vec<Value>>) -> Result<oneshot::Receiver<Result<Scored, Refusal>>, Refusal> {
-        let mut state = self.shared.lock();
+        let mut state = self.0.lock();
         if state.abandoned > MAX_ABANDONED {
             return Err(Refusal::Unavailable {
-                code: "model_hangs",
+                code: ModelFault::Hang.code(),
                 detail: format!(
                     "{} calls of this version did not end; train or choose another version",
                     state.abandoned
@@ -90,21 +111,22 @@ impl ModelThreads {
             });
         }
         if state.queue.len() >= MAX_QUEUE {
-            return Err(Refusal::Overloaded { retry_after_ms: 1000 });
+            state.queue.retain(|job| !job.reply.is_closed());
+            if state.queue.len() >= MAX_QUEUE {
+                return Err(Refusal::Overloaded { retry_after_ms: 1000 });
+            }
         }
         let (reply, answer) = oneshot::channel();
-        // What nobody waits for any more is not worth a thread.
-        state.queue.retain(|job| !job.reply.is_closed());
         state.queue.push_back(Job { rows, reply });
-        self.shared.wake.notify_one();
+        self.0.wake.notify_one();
         Ok(answer)
     }
 
     /// Looks for threads that stand still; each is replaced, until too many were.
     pub fn watch(&self) {
-        let mut state = self.shared.lock();
+        let mut state = self.0.lock();
         let before = state.busy.len();
-        state.busy.retain(|(_, since)| since.elapsed() < self.hang);
+        state.busy.retain(|(_, since)| since.elapsed() < self.0.run.hang);
         let hung = before - state.busy.len();
         state.abandoned += hung;
         let abandoned = state.abandoned;
@@ -112,10 +134,13 @@ impl ModelThreads {
         if hung == 0 {
             return;
         }
-        let (actor, limit) = (self.shared.vitals.name(), self.hang);
-        tracing::error!(actor, hung, abandoned, ?limit, "a model call does not end; its thread is abandoned");
+        let blame = &self.0.blame;
+        blame.count(ModelFault::Hang, hung as u64);
+        let (model, version, limit) = (&*blame.model, &*blame.version, self.0.run.hang);
+        tracing::error!(model, version, hung, abandoned, ?limit, "a model call does not end; its thread is abandoned");
         if abandoned > MAX_ABANDONED {
-            self.shared.vitals.set_ready(false, format!("incident: {abandoned} calls did not end within {limit:?}"));
+            tracing::error!(model, version, abandoned, "incident: this version is given up; its requests are refused");
+            self.0.lock().queue.clear();
         } else {
             (0..hung).for_each(|_| self.thread());
         }
@@ -124,33 +149,35 @@ impl ModelThreads {
 
 impl Drop for ModelThreads {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_all();
+        self.0.lock().closed = true;
+        self.0.wake.notify_all();
     }
 }
 
 fn work(shared: &Shared, number: u64) {
     loop {
-        let job = {
+        let jobs = {
             let mut state = shared.lock();
             loop {
+                // What was asked before the end is still answered.
+                let jobs = state.take(shared.run.max_batch);
+                if !jobs.is_empty() {
+                    state.busy.push((number, Instant::now()));
+                    break jobs;
+                }
                 if state.closed {
                     return;
                 }
-                if let Some(job) = state.queue.pop_front() {
-                    state.busy.push((number, Instant::now()));
-                    break job;
-                }
+                state.idle += 1;
                 state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
             }
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| {
-            fault_point!("model_thread.predict");
-            score(&*shared.runtime, job.rows)
-        }))
-        .unwrap_or_else(|panic| Err(Refusal::Internal { detail: format!("model: {}", panic_text(&*panic)) }));
-        let _ = job.reply.send(answer);
+        let rows = jobs.iter().map(|job| job.rows.len()).sum();
+        let begun = Instant::now();
+        answer(shared, jobs);
         let mut state = shared.lock();
+        state.cost.on_call(rows, begun.elapsed());
         let at = state.busy.iter().position(|(n, _)| *n == number);
         match at {
             Some(at) => drop(state.busy.swap_remove(at)),
@@ -158,4 +185,38 @@ fn work(shared: &Shared, number: u64) {
             None => return,
         }
     }
+}
+
+/// One call for all of them; if that fails, one for each, so that a bad row is its own caller's alone.
+fn answer(shared: &Shared, jobs: Vec<Job>) {
+    if jobs.len() > 1 {
+        let slices: Vec<&[Value]> = jobs.iter().flat_map(|job| job.rows.iter().map(Vec::as_slice)).collect();
+        if let Ok(scores) = guarded(shared, &slices) {
+            let mut scores = scores.into_iter();
+            for Job { rows, reply } in jobs {
+                let scores = scores.by_ref().take(rows.len()).collect();
+                let _ = reply.send(Ok(Scored { rows, scores }));
+            }
+            return;
+        }
+    }
+    for Job { rows, reply } in jobs {
+        let slices: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+        let scored = guarded(shared, &slices);
+        if let Err(refusal) = &scored {
+            shared.blame.refused(refusal);
+        }
+        let _ = reply.send(scored.map(|scores| Scored { rows, scores }));
+    }
+}
+
+fn guarded(shared: &Shared, rows: &[&[Value]]) -> Result<Vec<f64>, Refusal> {
+    catch_unwind(AssertUnwindSafe(|| {
+        fault_point!("model_thread.predict");
+        score(&*shared.runtime, rows)
+    }))
+    .unwrap_or_else(|panic| {
+        let detail = format!("the model panicked: {}", panic_text(&*panic));
+        Err(Refusal::Model { fault: ModelFault::Panic, detail })
+    })
 }

@@ -11,6 +11,7 @@ use understudy_domain::model::Manifest;
 use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecord};
 use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::project::TrainSpec;
+use understudy_domain::registry::VersionLedger;
 use understudy_domain::time::Timestamp;
 use understudy_domain::trace::TraceContext;
 use understudy_domain::value::Value;
@@ -141,12 +142,52 @@ pub trait ModelRuntime: Send + Sync {
     fn predict(&self, rows: &[&[Value]]) -> Result<Vec<f64>, String>;
     /// Memory it holds, for the pool's budget.
     fn bytes(&self) -> usize;
+    /// Whether what it is made of bounds the time of a row, whatever the row: a fixed number of operations, or trees of
+    /// a fixed depth. Any other may hang, and gets threads of its own.
+    fn bounded(&self) -> bool {
+        false
+    }
+    /// Time of one row, measured while the golden requests were answered.
+    fn row_time(&self) -> Option<Duration> {
+        None
+    }
 }
 
-/// The registered versions and how to load one.
+/// Why a version was not taken in; nothing was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterError {
+    /// What is wrong with it, and where.
+    Refused(String),
+    /// The same content is registered already.
+    Known { model: String, version: String },
+    /// It could not be written.
+    Storage(String),
+}
+
+/// The registered versions, what is decided about them, and how to load one. All of it blocks.
 pub trait ModelLoader: Send + Sync {
-    /// Versions of a model, oldest first.
+    /// Versions of a model, oldest first, archived ones too.
     fn versions(&self, model: &str) -> Result<Vec<String>, String>;
+    fn manifest(&self, model: &str, version: &str) -> Result<Manifest, String>;
+    /// Names and archived versions of a model; empty if nothing was ever decided.
+    fn ledger(&self, model: &str) -> Result<VersionLedger, String>;
+    /// Replaces the ledger as a whole, durably.
+    fn save_ledger(&self, model: &str, ledger: &VersionLedger) -> Result<(), String>;
+    /// Memory that a version will hold once it is loaded, without loading it, in bytes.
+    fn weigh(&self, model: &str, version: &str) -> Result<u64, String>;
+    /// Takes in a version that was made elsewhere: checks it whole, asks `accept` about the loaded model, and stores it
+    /// under the next version number, immutable. Nothing is stored if anything is wrong.
+    ///
+    /// # Errors
+    /// By default this store takes nothing from outside.
+    fn register(
+        &self,
+        bundle: &[u8],
+        accept: &dyn Fn(&Arc<dyn ModelRuntime>) -> Result<(), String>,
+    ) -> Result<Manifest, RegisterError> {
+        let _ = accept;
+        Err(RegisterError::Refused(format!("this store takes no versions from outside ({} bytes)", bundle.len())))
+    }
     /// Checks files and checksums, loads, and answers the golden requests; blocking.
     fn load(&self, model: &str, version: &str) -> Result<Arc<dyn ModelRuntime>, String>;
 }

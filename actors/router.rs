@@ -1,5 +1,6 @@
 //! **Owns** this worker's copy of the routing table and its model instances.
-//! **Receives** `RoutePrediction` and `LoadHere` from the cell of the same thread, `ApplyRoutes` from the model pool.
+//! **Receives** `RoutePrediction` and `LoadHere` from the cell of the same thread, `ApplyRoutes` and `DropVersions` from
+//! the model pool.
 //! **Sends** `AcquireModel` to the model pool when a version is not loaded here yet.
 //! **On failure** the caller gets `internal`.
 //! **On restart** it asks the pool for the table again; instances are started anew when asked for.
@@ -8,8 +9,8 @@ use crate::api::Refusal;
 use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::guard::{Escalation, Vitals};
-use crate::model_instance::{ModelInstance, ModelRun};
-use crate::model_pool::{AcquireModel, JoinPool, LoadedModel, ModelPool};
+use crate::model_instance::ModelInstance;
+use crate::model_pool::{AcquireModel, JoinPool, Key, LoadedModel, ModelPool};
 use crate::supervise;
 use actix::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,21 +29,27 @@ pub struct RoutePrediction {
 }
 
 pub enum Routed {
-    Ready {
-        version: Arc<str>,
-        epoch: u64,
-        model: Arc<LoadedModel>,
-        instance: Addr<ModelInstance>,
-    },
-    /// Send `LoadHere`, then ask again.
+    Ready(Route),
+    /// Send `LoadHere`.
     NotLoaded {
         version: String,
+        /// Answers in its place if it cannot be loaded; `None` for the baseline itself and where a version was pinned.
+        instead: Option<String>,
     },
+}
+
+/// A version, and the instance that runs it on this worker. Whoever holds it keeps the version in memory.
+#[derive(Clone)]
+pub struct Route {
+    pub version: Arc<str>,
+    pub epoch: u64,
+    pub model: Arc<LoadedModel>,
+    pub instance: Addr<ModelInstance>,
 }
 
 /// Load a version on this worker; waits for the pool.
 #[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
+#[rtype(result = "Result<Route, Refusal>")]
 pub struct LoadHere {
     pub model: Arc<str>,
     pub version: String,
@@ -56,36 +63,35 @@ pub struct ApplyRoutes {
     pub models: Vec<Arc<LoadedModel>>,
 }
 
-/// Memory is short: versions that no route leads to are dropped here too; they are loaded again when asked for.
+/// These versions make room: they are loaded again when asked for.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
-pub struct DropIdle {
-    pub keep: Arc<BTreeSet<(Arc<str>, String)>>,
+pub struct DropVersions {
+    pub versions: Arc<BTreeSet<Key>>,
 }
 
 pub struct Router {
     vitals: Arc<Vitals>,
     escalation: Escalation,
-    run: ModelRun,
     pool: Addr<ModelPool>,
     table: Arc<RouteTable>,
     /// The pool has sent its table.
     joined: bool,
-    instances: BTreeMap<(Arc<str>, String), Hosted>,
+    instances: BTreeMap<Key, Hosted>,
 }
 
 /// A version loaded on this worker, and the instance that runs it.
+#[derive(Clone)]
 struct Hosted {
     model: Arc<LoadedModel>,
     instance: Addr<ModelInstance>,
 }
 
 impl Router {
-    pub fn new(vitals: Arc<Vitals>, escalation: Escalation, run: ModelRun, pool: Addr<ModelPool>) -> Self {
+    pub fn new(vitals: Arc<Vitals>, escalation: Escalation, pool: Addr<ModelPool>) -> Self {
         Router {
             vitals,
             escalation,
-            run,
             pool,
             table: Arc::new(RouteTable::default()),
             joined: false,
@@ -103,34 +109,40 @@ impl Router {
         }));
     }
 
-    fn host(&mut self, model: Arc<LoadedModel>) {
+    /// A version that has to make room by now is run for whoever asked, and not kept.
+    fn host(&mut self, model: Arc<LoadedModel>) -> Hosted {
         let key = (model.model.clone(), model.version.to_string());
-        if self.instances.contains_key(&key) {
-            return;
+        if let Some(hosted) = self.instances.get(&key).filter(|h| !h.model.retired()) {
+            return hosted.clone();
         }
         let vitals = Vitals::new(format!("model_instance/{}/{}", model.model, model.version), self.escalation.clone());
-        let instance = supervise::start(ModelInstance::new(vitals.clone(), model.runtime.clone(), self.run), vitals);
-        self.instances.insert(key, Hosted { model, instance });
+        let instance = supervise::start(ModelInstance::new(vitals.clone(), model.host.clone()), vitals);
+        let hosted = Hosted { model, instance };
+        if !hosted.model.retired() {
+            self.instances.insert(key, hosted.clone());
+        }
+        hosted
+    }
+
+    fn lead(&self, Hosted { model, instance }: Hosted) -> Route {
+        model.touch();
+        Route { version: model.version.clone(), epoch: self.table.epoch, model, instance }
     }
 
     fn route(&self, m: RoutePrediction) -> Result<Routed, Refusal> {
-        let version = match m.version {
-            Some(version) => version,
+        let (version, instead) = match m.version {
+            Some(version) => (version, None),
             None => {
                 let assigned = self.table.assign(&m.model, &m.unit).ok_or_else(|| Refusal::NoVersion {
                     detail: format!("model `{0}` has no version yet: `understudy train {0}` makes one", m.model),
                 })?;
-                assigned.version.to_string()
+                let baseline = self.table.models.get(&*m.model).and_then(|r| r.versions.first());
+                (assigned.version.to_string(), baseline.filter(|b| *b != assigned.version).cloned())
             }
         };
         Ok(match self.instances.get(&(m.model, version.clone())) {
-            Some(hosted) => Routed::Ready {
-                version: hosted.model.version.clone(),
-                epoch: self.table.epoch,
-                model: hosted.model.clone(),
-                instance: hosted.instance.clone(),
-            },
-            None => Routed::NotLoaded { version },
+            Some(hosted) => Routed::Ready(self.lead(hosted.clone())),
+            None => Routed::NotLoaded { version, instead },
         })
     }
 }
@@ -162,7 +174,7 @@ impl Handler<RoutePrediction> for Router {
 }
 
 impl Handler<LoadHere> for Router {
-    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
+    type Result = ResponseActFuture<Self, Result<Route, Refusal>>;
 
     fn handle(&mut self, m: LoadHere, _: &mut Self::Context) -> Self::Result {
         fault_point!("router.load");
@@ -172,7 +184,8 @@ impl Handler<LoadHere> for Router {
                 .into_actor(self)
                 .map(|loaded, router, _| {
                     fault_point!("router.hosted");
-                    loaded.map(|model| router.host(model))
+                    let hosted = router.host(loaded?);
+                    Ok(router.lead(hosted))
                 }),
         )
     }
@@ -192,10 +205,11 @@ impl Handler<ApplyRoutes> for Router {
     }
 }
 
-impl Handler<DropIdle> for Router {
+impl Handler<DropVersions> for Router {
     type Result = ();
 
-    fn handle(&mut self, m: DropIdle, _: &mut Self::Context) {
-        self.instances.retain(|key, _| m.keep.contains(key));
+    fn handle(&mut self, m: DropVersions, _: &mut Self::Context) {
+        // One that was loaded again meanwhile stays.
+        self.instances.retain(|key, hosted| !(m.versions.contains(key) && hosted.model.retired()));
     }
 }

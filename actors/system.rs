@@ -13,6 +13,7 @@ use crate::guard::{Escalation, Vitals};
 use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
 use crate::prediction_logger::{FlushLog, PredictionLogger};
+use crate::residents::Residents;
 use crate::start_pass::StartPass;
 use crate::supervise;
 use crate::trainer::{Jobs, Trainer};
@@ -23,6 +24,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use understudy_domain::dedupe::Recent;
 use understudy_domain::features::TableStats;
+use understudy_domain::residency::Load;
 use understudy_domain::time::Span;
 
 /// How long a repeated request id gets its stored answer.
@@ -40,6 +42,7 @@ pub struct System {
     pub(crate) trainer: Addr<Trainer>,
     pub(crate) jobs: Jobs,
     pub(crate) models: Published,
+    residents: Arc<Residents>,
     pub(crate) queued: Arc<AtomicU64>,
     pub(crate) answers: Mutex<Recent<StoredAnswer>>,
     pub(crate) escalation: Escalation,
@@ -122,9 +125,10 @@ impl System {
         let health = vitals("event_logger".into());
         let events = EventLogger::new(deps.clone(), current.clone(), health.clone(), logger.clone(), pass);
         let events = supervise::start_on(&threads.features, events, health);
+        let residents = Arc::<Residents>::default();
         let models: Published = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let health = vitals("model_pool".into());
-        let pool = ModelPool::new(deps.clone(), current.clone(), health.clone(), models.clone());
+        let pool = ModelPool::new(deps.clone(), current.clone(), health.clone(), models.clone(), residents.clone());
         let pool = supervise::start_on(&threads.control, pool, health);
         let jobs = Jobs::default();
         let health = vitals("trainer".into());
@@ -141,6 +145,7 @@ impl System {
             trainer,
             jobs,
             models,
+            residents,
             queued,
             answers,
             escalation,
@@ -200,6 +205,25 @@ impl System {
 
     pub fn models(&self) -> Vec<ModelStatus> {
         self.models.load().to_vec()
+    }
+
+    /// Versions and bytes of models in memory: now, and the most there were.
+    pub fn models_in_memory(&self) -> (Load, Load) {
+        (self.residents.now(), self.residents.peak())
+    }
+
+    /// What the model pool holds and did.
+    pub(crate) fn describe_models(&self) -> serde_json::Value {
+        let (now, peak) = self.models_in_memory();
+        let (budget, counters) = (self.deps.settings.model_budget, &self.deps.counters);
+        let sum = |family: &crate::counters::Family| family.read().iter().map(|(_, n)| n).sum::<u64>();
+        serde_json::json!({
+            "loaded": now.versions, "bytes": now.bytes, "peak_loaded": peak.versions, "peak_bytes": peak.bytes,
+            "max_loaded": budget.versions, "max_bytes": budget.bytes,
+            "misses": sum(&counters.model_misses), "loads": sum(&counters.model_loads),
+            "evictions": sum(&counters.model_evictions), "fallbacks": sum(&counters.fallbacks),
+            "faults": sum(&counters.model_faults),
+        })
     }
 
     pub fn feature_stats(&self) -> Vec<TableStats> {

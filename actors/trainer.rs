@@ -1,6 +1,6 @@
 //! **Owns** the training jobs: one runs at a time, on the blocking pool, never on a serving thread.
 //! **Receives** `StartTraining` from the cells.
-//! **Sends** `ActivateVersion` to the model pool.
+//! **Sends** `SetAlias` to the model pool.
 //! **On failure** the job is `failed` with its reason; nothing was registered, serving is untouched.
 //! **On restart** the job that ran is `failed`; versions already registered stay.
 
@@ -9,7 +9,7 @@ use crate::deps::Deps;
 use crate::fault_point;
 use crate::generation::Current;
 use crate::guard::Vitals;
-use crate::model_pool::{ActivateVersion, ModelPool};
+use crate::model_pool::{ModelPool, SetAlias};
 use crate::ports::{TrainingJob, TrainingRow};
 use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use understudy_domain::backfill::Backfill;
 use understudy_domain::catalog::Catalog;
+use understudy_domain::registry::CHAMPION;
 use understudy_domain::time::Timestamp;
 
 /// Jobs remembered.
@@ -109,6 +110,8 @@ impl Trainer {
         let (deps, jobs, pool) = (self.deps.clone(), self.jobs.clone(), self.pool.clone());
         // A job keeps the definitions it began with.
         let catalog = self.current.load().catalog.clone();
+        let spec = catalog.model(&model).and_then(|plan| plan.spec.train.as_ref());
+        let alias = spec.map_or(CHAMPION, |train| &train.alias).to_owned();
         let progress = self.jobs.clone();
         let work = async move {
             let name = model.clone();
@@ -117,7 +120,7 @@ impl Trainer {
                 move || train(&deps, &catalog, &progress, id, &name, until)
             });
             let version = trained.await.map_err(|e| format!("the trainer panicked: {e}"))??;
-            let activate = ActivateVersion { model: Arc::from(model.as_str()), version: version.clone() };
+            let activate = SetAlias { model: Arc::from(model.as_str()), alias, version: Some(version.clone()) };
             match pool.send(activate).await {
                 Ok(Ok(_)) => Ok(version),
                 Ok(Err(e)) => Err(format!("{version} is registered but could not be loaded: {e:?}")),

@@ -26,13 +26,25 @@ pub struct VersionLedger {
 /// Why a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerRefusal {
-    UnknownVersion { version: String, known: Vec<String> },
-    Archived { version: String },
+    UnknownVersion {
+        version: String,
+        known: Vec<String>,
+    },
+    Archived {
+        version: String,
+    },
     /// Not a name that an alias may have.
-    AliasName { alias: String },
-    UnknownAlias { alias: String },
+    AliasName {
+        alias: String,
+    },
+    UnknownAlias {
+        alias: String,
+    },
     /// Something leads to the version.
-    InUse { version: String, by: String },
+    InUse {
+        version: String,
+        by: String,
+    },
 }
 
 impl fmt::Display for LedgerRefusal {

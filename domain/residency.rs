@@ -62,9 +62,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which of them goes first; `None` if none may.
 pub fn victim(residents: &[Resident]) -> Option<usize> {
-    let weight = |r: &Resident| {
-        (r.idle.as_secs_f64() + 1e-6) * r.bytes.max(1) as f64 / r.cost.max(LEAST_COST).as_secs_f64()
-    };
+    let weight =
+        |r: &Resident| (r.idle.as_secs_f64() + 1e-6) * r.bytes.max(1) as f64 / r.cost.max(LEAST_COST).as_secs_f64();
     let may_go = residents.iter().enumerate().filter(|(_, r)| r.standing < Standing::Held);
     may_go.min_by(|(_, a), (_, b)| a.standing.cmp(&b.standing).then(weight(b).total_cmp(&weight(a)))).map(|(i, _)| i)
 }

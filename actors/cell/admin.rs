@@ -3,7 +3,9 @@
 use super::{Cell, mailbox};
 use crate::api::*;
 use crate::feature_shard::LoadEntity;
-use crate::model_pool::{AcquireModel, LoadedModel};
+use crate::model_pool::{
+    AcquireModel, AliasChanged, ArchiveVersion, LoadedModel, RegisterVersion, Registered, SetAlias,
+};
 use crate::monitor::GetReport;
 use crate::prediction_logger::CatchUp;
 use crate::trainer::StartTraining;
@@ -12,7 +14,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use understudy_domain::entity::EntityIds;
 use understudy_domain::features::FeatureSource;
-use understudy_domain::model::Signature;
+use understudy_domain::model::{Manifest, Signature};
 use understudy_domain::monitor::MonitorReport;
 use understudy_domain::prediction::{OutcomeRecord, OutcomeTarget, PredictionId, PredictionRecord};
 use understudy_domain::project::RuleFile;
@@ -106,6 +108,51 @@ impl Cell {
             detail: format!("model `{model}` has no version yet: `understudy train {model}` makes one"),
         })?;
         self.system.pool.send(AcquireModel { model: name, version }).await.map_err(mailbox)?
+    }
+
+    /// Asks the pool for a change of the registry.
+    async fn pool<M, T>(&self, change: M) -> Result<T, Refusal>
+    where
+        M: actix::Message<Result = Result<T, Refusal>> + Send + 'static,
+        T: Send + 'static,
+        crate::model_pool::ModelPool: actix::Handler<M>,
+    {
+        self.system.pool.send(change).await.map_err(mailbox)?
+    }
+
+    /// A version that was made elsewhere, as a tar archive of its files; checked whole or refused whole.
+    pub async fn register(&self, bundle: Vec<u8>) -> Result<Registered, Refusal> {
+        self.pool(RegisterVersion { bundle }).await
+    }
+
+    /// Gives a name to a version, or takes it away.
+    pub async fn set_alias(&self, model: &str, alias: &str, version: Option<&str>) -> Result<AliasChanged, Refusal> {
+        let model = self.generation().model(model)?.name.clone();
+        self.pool(SetAlias { model, alias: alias.to_owned(), version: version.map(str::to_owned) }).await
+    }
+
+    /// Takes a version out of use for good; the epoch of the routes.
+    pub async fn archive(&self, model: &str, version: &str) -> Result<u64, Refusal> {
+        let model = self.generation().model(model)?.name.clone();
+        self.pool(ArchiveVersion { model, version: version.to_owned() }).await
+    }
+
+    /// What is registered as a version, whether or not it can be loaded.
+    pub async fn manifest(&self, model: &str, version: &str) -> Result<Manifest, Refusal> {
+        let model = self.generation().model(model)?.name.clone();
+        let status = self.models().into_iter().find(|m| m.model == *model);
+        if !status.is_some_and(|m| m.versions.iter().any(|v| v == version)) {
+            return Err(Refusal::NotFound {
+                code: "unknown_version",
+                detail: format!(
+                    "model `{model}` has no version `{version}`; `understudy model show {model}` lists them"
+                ),
+            });
+        }
+        let (loader, version) = (self.deps().loader.clone(), version.to_owned());
+        let read = self.deps().settings.blocking.run(move || loader.manifest(&model, &version)).await;
+        let unreadable = |detail| Refusal::Unavailable { code: "model_not_loadable", detail };
+        read.map_err(|detail| Refusal::Internal { detail })?.map_err(unreadable)
     }
 
     /// Signature and labels of a version, the served one if none is named; loads it if needed.
@@ -257,6 +304,7 @@ impl Cell {
                 "memo_hits": stats.iter().map(|s| s.memo_hits).sum::<u64>(),
                 "memo_misses": stats.iter().map(|s| s.memo_misses).sum::<u64>(),
             },
+            "models": self.system.describe_models(),
             "event_log": {"last_seq": deps.events.last_seq()},
             "prediction_log": {
                 "mode": if generation.settings.log_sync { "sync" } else { "async" },

@@ -5,11 +5,9 @@ use crate::api::{Answer, PredictCommand, Refusal};
 use crate::feature_set::FeatureSet;
 use crate::feature_shard::LoadEntity;
 use crate::generation::{Generation, Served};
-use crate::model_instance::{ModelInstance, Predict};
-use crate::model_pool::LoadedModel;
+use crate::model_instance;
 use crate::monitor::PredictionRefused;
-use crate::router::{LoadHere, RoutePrediction, Routed};
-use actix::Addr;
+use crate::router::{LoadHere, Route, RoutePrediction, Routed};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -20,14 +18,6 @@ use understudy_domain::prediction::{PredictionId, PredictionRecord, Timing, Verd
 use understudy_domain::time::Timestamp;
 use understudy_domain::trace::TraceContext;
 use understudy_domain::value::Value;
-
-/// A version and the instance that runs it on this thread.
-struct Route {
-    version: Arc<str>,
-    epoch: u64,
-    model: Arc<LoadedModel>,
-    instance: Addr<ModelInstance>,
-}
 
 /// A request id in flight; keeps the answer, if there is one, when dropped.
 struct Claim<'a> {
@@ -142,7 +132,7 @@ impl Cell {
         let trace = command.trace;
         let mut laps = Laps(Instant::now());
         let mut timing = Timing { parse_us: command.parse_us, ..Timing::default() };
-        let route = self.route(name, plan, &command).await?;
+        let (route, fallback_version) = self.route(name, plan, &command).await?;
         let bound = generation.bind(&route.model)?;
         timing.route_us = laps.lap();
 
@@ -162,8 +152,7 @@ impl Cell {
             Verdict::Rejected => return Err(Refusal::Rejected { findings: validation.findings }),
             Verdict::Fallback => (vector.values, bound.fallback_score),
             Verdict::Valid | Verdict::Flagged | Verdict::Defaulted => {
-                let mut scored =
-                    route.instance.send(Predict { rows: vec![vector.values] }).await.map_err(mailbox)??;
+                let mut scored = model_instance::predict(&route.instance, vec![vector.values]).await?;
                 (scored.rows.swap_remove(0), scored.scores[0])
             }
         };
@@ -208,6 +197,7 @@ impl Cell {
             stale,
             repeated: false,
             logged,
+            fallback_version,
         })
     }
 
@@ -233,19 +223,30 @@ impl Cell {
             .map_err(crate::prediction_logger::unavailable)
     }
 
-    async fn route(&self, name: &Arc<str>, plan: &ModelPlan, command: &PredictCommand) -> Result<Route, Refusal> {
+    /// The version that answers, and whether it does so in place of one that could not be loaded.
+    async fn route(
+        &self,
+        name: &Arc<str>,
+        plan: &ModelPlan,
+        command: &PredictCommand,
+    ) -> Result<(Route, bool), Refusal> {
         let ask =
-            || RoutePrediction { model: name.clone(), version: command.version.clone(), unit: unit_of(plan, command) };
-        let mut routed = self.router.send(ask()).await.map_err(mailbox)??;
-        if let Routed::NotLoaded { version } = routed {
+            RoutePrediction { model: name.clone(), version: command.version.clone(), unit: unit_of(plan, command) };
+        let (version, instead) = match self.router.send(ask).await.map_err(mailbox)?? {
+            Routed::Ready(route) => return Ok((route, false)),
+            Routed::NotLoaded { version, instead } => (version, instead),
+        };
+        let load = |version: String| {
             let load = self.router.send(LoadHere { model: name.clone(), version });
-            self.spanned(command.trace, "router", "LoadHere", load).await.map_err(mailbox)??;
-            routed = self.router.send(ask()).await.map_err(mailbox)??;
-        }
-        match routed {
-            Routed::Ready { version, epoch, model, instance } => Ok(Route { version, epoch, model, instance }),
-            Routed::NotLoaded { version } => {
-                Err(Refusal::Internal { detail: format!("{name} {version} was loaded and is gone again") })
+            self.spanned(command.trace, "router", "LoadHere", load)
+        };
+        match (load(version.clone()).await.map_err(mailbox)?, instead) {
+            (Ok(route), _) => Ok((route, false)),
+            (Err(refusal), None) => Err(refusal),
+            (Err(_), Some(baseline)) => {
+                let route = load(baseline).await.map_err(mailbox)??;
+                self.deps().counters.fallbacks.add(&[name, &version], 1);
+                Ok((route, true))
             }
         }
     }
@@ -343,6 +344,7 @@ pub fn refusal_code(r: &Refusal) -> &'static str {
         Refusal::Rejected { .. } => "validation_rejected",
         Refusal::Overloaded { .. } => "overloaded",
         Refusal::Deadline => "deadline_exceeded",
+        Refusal::Model { fault, .. } => fault.code(),
         Refusal::Internal { .. } => "internal",
     }
 }

@@ -6,11 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 mod bench;
+mod models;
 mod security;
 mod simulate;
 mod telemetry;
 
 pub use bench::{BenchArgs, BenchCommand, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs};
+pub use models::ModelCommand;
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::SimulateCommand;
 pub use telemetry::TelemetryCommand;
@@ -209,14 +211,6 @@ pub struct PredictArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ModelCommand {
-    /// All models with the version that answers
-    List,
-    /// One model: versions, inputs, provenance
-    Show { model: String },
-}
-
-#[derive(Debug, Subcommand)]
 pub enum FeatureCommand {
     /// All features
     List,
@@ -373,6 +367,11 @@ mod tests {
             "predict delay --json -",
             "model list",
             "model show delay --url http://127.0.0.1:8080",
+            "model show delay v3 -o json",
+            "model register made/v1",
+            "model alias delay champion v3",
+            "model alias delay challenger --remove",
+            "model archive delay v1",
             "feature list --quiet",
             "feature explain f --entity origin=JFK --time 2013-01-01T00:00:00Z",
             "feature verify expected.jsonl --events f.ndjson",
@@ -423,6 +422,8 @@ mod tests {
             ("log export --format parquet --to f", "--model"),
             ("log export --format parquet --model m", "--to"),
             ("doctor -v --quiet", "cannot be used with"),
+            ("model alias delay champion", "<VERSION>"),
+            ("model alias delay champion v1 --remove", "cannot be used with"),
             ("frobnicate", "unrecognized subcommand"),
         ] {
             let e = parse(line).err().unwrap_or_else(|| panic!("`{line}` was accepted"));

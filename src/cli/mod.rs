@@ -20,6 +20,7 @@ mod monitor;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod registry;
 mod reload;
 mod replay;
 mod rules;
@@ -70,7 +71,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Events(args::EventsCommand::Import { file, batch }) => replay::import(&ctx, file, *batch),
         Command::Train { model, no_wait } => models::train(&ctx, model, *no_wait),
         Command::Predict(a) => models::predict(&ctx, a),
-        Command::Model(c) => models::run(&ctx, c),
+        Command::Model(c) => registry::run(&ctx, c),
         Command::Feature(c) => features::run(&ctx, c),
         Command::Monitor(c) => monitor::run(&ctx, c),
         Command::Log(c) => log::run(&ctx, c),

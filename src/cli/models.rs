@@ -1,6 +1,6 @@
-//! `model`, `train`, `predict`, `outcome`: what is asked of models.
+//! `train`, `predict`, `outcome`: what is asked of models.
 
-use super::args::{ModelCommand, OutcomeArgs, PredictArgs};
+use super::args::{OutcomeArgs, PredictArgs};
 use super::client::{Client, encode, finding};
 use super::error::{CliError, Result, at_path};
 use super::output::{cell, count, json, line, put};
@@ -13,37 +13,6 @@ use std::time::Duration;
 
 /// Between two looks at a job's state.
 const POLL: Duration = Duration::from_millis(200);
-
-pub fn run(ctx: &Context, command: &ModelCommand) -> Result {
-    let server = ctx.server()?;
-    match command {
-        ModelCommand::List => {
-            let models = all(&server.client)?;
-            if ctx.json {
-                json(&models);
-            } else {
-                let row = |m: &Value| {
-                    let features = m["features"].as_array().map_or(0, Vec::len);
-                    let versions = m["versions"].as_array().map_or(0, Vec::len);
-                    vec![
-                        name(m),
-                        cell(&m["champion"]),
-                        versions.to_string(),
-                        features.to_string(),
-                        cell(&m["feature_set"]),
-                    ]
-                };
-                let headers = ["model", "champion", "versions", "features", "feature set"];
-                put(&table::table(&headers, &["versions", "features"], models.iter().map(row).collect()));
-            }
-        }
-        ModelCommand::Show { model } => {
-            let m = server.client.get(&format!("/v1/models/{}", encode(model)))?;
-            if ctx.json { json(&m) } else { put(&table::pairs(&m)) }
-        }
-    }
-    server.finish()
-}
 
 /// All models as the server describes them.
 pub fn all(client: &Client) -> Result<Vec<Value>> {

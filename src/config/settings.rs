@@ -122,9 +122,19 @@ section! {
 
 section! {
     Models {
-        /// Threads of each loaded version on each worker; 0 runs models on the worker, which suits those that take
-        /// microseconds. A model that is slow or may hang wants threads.
+        /// Versions in memory at once, of all models.
+        max_loaded: usize = 32,
+        /// Bytes that the versions in memory may hold together.
+        max_bytes: u64 = 1 << 30,
+        /// Longest body of a registered version, in bytes.
+        max_upload_bytes: usize = 256 << 20,
+        /// Threads of each loaded version; 0 runs quick models on the workers, and gives one that is slow or may hang
+        /// half of the cores.
         threads: usize = 0,
+        /// A model whose row takes longer gets threads of its own.
+        slow: Span = Span(SECOND / 1000),
+        /// Most rows in one call to a model on threads.
+        max_batch: usize = 64,
         /// A call that has not ended by then is abandoned, and its thread replaced.
         hang: Span = Span(10 * SECOND),
     }

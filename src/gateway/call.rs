@@ -224,6 +224,7 @@ pub fn limits(http: &HttpRequest, generation: Option<&Generation>) -> GatewayLim
     let Some(live) = generation.map(|g| &g.settings) else { return fixed };
     GatewayLimits {
         max_body_bytes: live.max_body_bytes,
+        max_upload_bytes: live.max_upload_bytes,
         max_instances: live.max_instances,
         max_events: live.max_events,
         request_timeout: live.request_timeout,

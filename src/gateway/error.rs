@@ -201,6 +201,7 @@ impl From<Refusal> for Fault {
                 Fault::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", detail)
             }
             Refusal::Unavailable { code, detail } => Fault::new(StatusCode::SERVICE_UNAVAILABLE, code, detail),
+            Refusal::Model { fault, detail } => Fault::new(StatusCode::INTERNAL_SERVER_ERROR, fault.code(), detail),
             Refusal::Internal { detail } => Fault::internal(detail),
         }
     }
@@ -214,6 +215,7 @@ fn describe(f: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use understudy_actors::api::ModelFault;
     use understudy_domain::prediction::Policy;
     use understudy_domain::value::Value;
 
@@ -231,6 +233,9 @@ mod tests {
             (Refusal::Deadline, 504, "deadline_exceeded"),
             (Refusal::Unavailable { code: "disk_full", detail: d() }, 507, "disk_full"),
             (Refusal::Unavailable { code: "storage_unavailable", detail: d() }, 503, "storage_unavailable"),
+            (Refusal::Model { fault: ModelFault::Shape, detail: d() }, 500, "model_contract"),
+            (Refusal::Model { fault: ModelFault::NotFinite, detail: d() }, 500, "model_contract"),
+            (Refusal::Model { fault: ModelFault::Panic, detail: d() }, 500, "model_error"),
             (Refusal::Internal { detail: d() }, 500, "internal"),
         ];
         for (refusal, status, code) in table {

@@ -13,6 +13,7 @@ mod json;
 pub(crate) mod outcomes;
 pub(crate) mod predict;
 mod read;
+mod registry;
 mod replay;
 pub mod routes;
 mod rules;
@@ -39,6 +40,8 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 pub struct GatewayLimits {
     /// Longest body, in bytes; more is 413.
     pub max_body_bytes: usize,
+    /// The same of a registered model version.
+    pub max_upload_bytes: usize,
     /// Most instances of one predict request, or rows of an infer request.
     pub max_instances: usize,
     /// Most events of one ingest, and outcomes of one request.
@@ -60,6 +63,7 @@ impl Default for GatewayLimits {
     fn default() -> Self {
         GatewayLimits {
             max_body_bytes: 1 << 20,
+            max_upload_bytes: 256 << 20,
             max_instances: 1000,
             max_events: 10_000,
             request_timeout: Duration::from_secs(5),
@@ -69,6 +73,17 @@ impl Default for GatewayLimits {
             max_connections: 10_000,
             max_connections_per_address: 0,
         }
+    }
+}
+
+/// Longest time for the body of a registered version to arrive.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+impl GatewayLimits {
+    /// Of a request that brings a model.
+    pub fn for_upload(self) -> Self {
+        let body_timeout = self.body_timeout.max(UPLOAD_TIMEOUT);
+        GatewayLimits { max_body_bytes: self.max_upload_bytes, body_timeout, ..self }
     }
 }
 

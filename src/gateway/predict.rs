@@ -198,6 +198,7 @@ impl Serialize for View<'_> {
             stale: &answer.stale,
             logged: answer.logged,
             repeated: answer.repeated,
+            fallback_version: answer.fallback_version,
             features: self.explain.then_some(Features(answer)),
             timing_us: self.explain.then(|| Split::from(record.timing)),
         }
@@ -226,6 +227,9 @@ struct Shown<'a> {
     logged: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
+    /// The version that was to answer could not be loaded; the champion did.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    fallback_version: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     features: Option<Features<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]

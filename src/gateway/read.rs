@@ -39,8 +39,10 @@ pub async fn model(call: &Call) -> Result<HttpResponse, Fault> {
         #[serde(flatten)]
         status: &'a ModelStatus,
         signature: Option<&'a Signature>,
+        registered: Vec<Json>,
     }
-    Ok(ok(&Shown { status: &status, signature: signature.as_deref() }))
+    let registered = super::registry::versions(call, &status).await?;
+    Ok(ok(&Shown { status: &status, signature: signature.as_deref(), registered }))
 }
 
 pub async fn monitor(call: &Call) -> Result<HttpResponse, Fault> {

@@ -3,7 +3,7 @@
 use super::call::{self, Call};
 use super::connections::InWork;
 use super::error::Fault;
-use super::{config, events, health, outcomes, predict, read, replay, rules, v2};
+use super::{config, events, health, outcomes, predict, read, registry, replay, rules, v2};
 use crate::security::{Caller, Scope, Security};
 use crate::system::WallClock;
 use crate::telemetry::{Finished, Telemetry};
@@ -32,6 +32,10 @@ pub enum Operation {
     Replay,
     Models,
     Model,
+    Register,
+    Version,
+    Alias,
+    Archive,
     Monitor,
     Train,
     Jobs,
@@ -85,9 +89,9 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Live | Ready | V2Live | V2Ready => None,
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
-        Models | Model | Monitor | Jobs | Job | Features | ExplainFeature | Prediction | Predictions | TryRules
-        | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
-        Replay | Train | ConfigReload | ConfigRevert => Some(Scope::Admin),
+        Models | Model | Version | Monitor | Jobs | Job | Features | ExplainFeature | Prediction | Predictions
+        | TryRules | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
+        Replay | Train | Register | Alias | Archive | ConfigReload | ConfigRevert => Some(Scope::Admin),
     }
 }
 
@@ -98,8 +102,8 @@ const fn class(operation: Operation) -> Option<Class> {
         Ingest | Outcomes => Some(Class::Ingest),
         Live | Ready | Metrics | System | Config | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert
         | OpenApi | V2Server | V2Live | V2Ready => None,
-        Replay | Models | Model | Monitor | Train | Jobs | Job | Features | ExplainFeature | Prediction
-        | Predictions | TryRules | V2Model | V2ModelReady => Some(Class::Read),
+        Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Train | Jobs | Job | Features
+        | ExplainFeature | Prediction | Predictions | TryRules | V2Model | V2ModelReady => Some(Class::Read),
     }
 }
 
@@ -110,6 +114,10 @@ pub const ROUTES: &[Route] = &[
     post("/v1/replay", Operation::Replay),
     get("/v1/models", Operation::Models),
     get("/v1/models/{model}", Operation::Model),
+    post("/v1/models", Operation::Register),
+    post("/v1/models/{model}/aliases", Operation::Alias),
+    get("/v1/models/{model}/versions/{version}", Operation::Version),
+    post("/v1/models/{model}/versions/{version}/archive", Operation::Archive),
     get("/v1/models/{model}/monitor", Operation::Monitor),
     post("/v1/models/{model}/train", Operation::Train),
     get("/v1/jobs", Operation::Jobs),
@@ -239,7 +247,10 @@ async fn admitted(
     // Without a cell there is nothing to protect, and nothing that can be asked.
     let gate = http.app_data::<web::Data<Cell>>().map(|cell| cell.gate());
     let gate = gate.and_then(|gate| Some((gate, route.class?)));
-    let limits = call::limits(http, generation);
+    let mut limits = call::limits(http, generation);
+    if route.operation == Operation::Register {
+        limits = limits.for_upload();
+    }
     let limit = limits.request_timeout;
     let deadline = call::deadline(http, limit).unwrap_or(limit);
     if let Some((gate, class)) = gate
@@ -301,6 +312,10 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::Replay => replay::replay(call).await,
         Operation::Models => read::models(call),
         Operation::Model => read::model(call).await,
+        Operation::Register => registry::register(call).await,
+        Operation::Version => registry::version(call).await,
+        Operation::Alias => registry::alias(call).await,
+        Operation::Archive => registry::archive(call).await,
         Operation::Monitor => read::monitor(call).await,
         Operation::Train => read::train(call).await,
         Operation::Jobs => read::jobs(call),

@@ -21,7 +21,7 @@ const MAX_TENSORS: usize = 4096;
 const MAX_FILE_BYTES: u64 = 1 << 30;
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Besides the manifest; a version has three.
-const MAX_FILES: usize = 16;
+pub(super) const MAX_FILES: usize = 16;
 
 /// A request with its recorded answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,26 +85,48 @@ impl Artefact {
     /// Reads and checks every listed file; says which one is wrong and how.
     pub fn read(dir: &Path) -> Result<Artefact, String> {
         let manifest = read_manifest(&dir.join(MANIFEST))?;
+        Self::checked(manifest, &dir.display(), |listed| read_regular(&dir.join(&listed.name), MAX_FILE_BYTES))
+    }
+
+    /// The same of files that are in memory; every one must be listed.
+    pub fn from_files(mut files: Vec<(String, Vec<u8>)>) -> Result<Artefact, String> {
+        let mut take = |name: &str| {
+            let at = files.iter().position(|(n, _)| n == name).ok_or_else(|| format!("{name}: is not there"))?;
+            Ok::<_, String>(files.swap_remove(at).1)
+        };
+        let manifest = parse_manifest(&take(MANIFEST)?).map_err(|e| format!("{MANIFEST}: {e}"))?;
+        let artefact = Self::checked(manifest, &"the archive", |listed| take(&listed.name))?;
+        match files.first() {
+            None => Ok(artefact),
+            Some((name, _)) => Err(format!("{name}: `files` of {MANIFEST} does not list it")),
+        }
+    }
+
+    fn checked(
+        manifest: Manifest,
+        place: &dyn std::fmt::Display,
+        mut read: impl FnMut(&ArtefactFile) -> Result<Vec<u8>, String>,
+    ) -> Result<Artefact, String> {
+        let at = |name: &str, e: &dyn std::fmt::Display| format!("{place}/{name}: {e}");
         let mut files = Vec::new();
         for listed in &manifest.files {
-            let path = dir.join(&listed.name);
-            let bytes = read_regular(&path, MAX_FILE_BYTES)?;
+            let bytes = read(listed)?;
             if bytes.len() as u64 != listed.bytes {
-                return Err(format!("{}: {} bytes, the manifest says {}", path.display(), bytes.len(), listed.bytes));
+                return Err(at(&listed.name, &format!("{} bytes, the manifest says {}", bytes.len(), listed.bytes)));
             }
             let found = sha256(&bytes);
             if found != listed.sha256 {
-                return Err(format!("{}: sha256 is {found}, the manifest says {}", path.display(), listed.sha256));
+                return Err(at(&listed.name, &format!("sha256 is {found}, the manifest says {}", listed.sha256)));
             }
             files.push((listed.name.as_str(), bytes));
         }
         let mut take = |name: &str| {
-            let at = files.iter().position(|(n, _)| *n == name);
-            at.map(|i| files.swap_remove(i).1)
-                .ok_or_else(|| format!("{}: `files` does not list {name}", dir.join(MANIFEST).display()))
+            let position = files.iter().position(|(n, _)| *n == name);
+            position
+                .map(|i| files.swap_remove(i).1)
+                .ok_or_else(|| at(MANIFEST, &format!("`files` does not list {name}")))
         };
         let (weights, profile, golden) = (take(WEIGHTS)?, take(PROFILE)?, take(GOLDEN)?);
-        let at = |name: &str, e: &dyn std::fmt::Display| format!("{}: {e}", dir.join(name).display());
         check_header(&weights).map_err(|e| at(WEIGHTS, &e))?;
         let profile = serde_json::from_slice(&profile).map_err(|e| at(PROFILE, &e))?;
         let golden = String::from_utf8(golden)
@@ -115,7 +137,14 @@ impl Artefact {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, String> {
+/// Memory that a version will hold once it is loaded: weights twice (by layer for batches, side by side for single
+/// rows), and its profile.
+pub fn memory(manifest: &Manifest) -> u64 {
+    let bytes = |name: &str| manifest.files.iter().find(|f| f.name == name).map_or(0, |f| f.bytes);
+    bytes(WEIGHTS).saturating_mul(2).saturating_add(bytes(PROFILE))
+}
+
+pub(super) fn read_manifest(path: &Path) -> Result<Manifest, String> {
     let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     parse_manifest(&read_regular(path, MAX_MANIFEST_BYTES)?).map_err(|e| wrong(&e))
 }
@@ -146,7 +175,7 @@ pub fn parse_manifest(text: &[u8]) -> Result<Manifest, String> {
 }
 
 /// The bytes of a regular file (no link, no folder) of at most `limit` bytes.
-fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+pub(super) fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     let seen = fs::symlink_metadata(path).map_err(|e| wrong(&e))?;
     if !seen.is_file() {

@@ -1,13 +1,22 @@
 //! The registered versions under `<data>/models/<model>/<version>/`: implements the loader and trainer ports.
+//!
+//! A version's folder never changes once it is there. What is decided about versions (names, archived ones) stands in
+//! one file per model beside them, replaced as a whole.
 
-use super::artefact::{Artefact, valid_name};
+use super::artefact::{self, Artefact, valid_name};
 use super::candle::CandleModel;
-use super::train;
+use super::{bundle, train};
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use understudy_actors::ports::{ModelLoader, ModelRuntime, Progress, Trainer, TrainingJob};
+use understudy_actors::ports::{ModelLoader, ModelRuntime, Progress, RegisterError, Trainer, TrainingJob};
 use understudy_domain::model::Manifest;
+use understudy_domain::registry::VersionLedger;
+
+/// Names and archived versions of a model.
+const LEDGER: &str = "registry.json";
+const MAX_LEDGER_BYTES: u64 = 1 << 20;
 
 pub struct Registry {
     root: PathBuf,
@@ -28,6 +37,52 @@ impl Registry {
         }
         Ok(self.root.join(model).join(version))
     }
+
+    fn next_version(&self, model: &str) -> Result<String, String> {
+        let versions = self.versions(model)?;
+        let last = versions.last().and_then(|v| v[1..].parse::<u64>().ok()).unwrap_or(0);
+        Ok(format!("v{}", last.saturating_add(1)))
+    }
+
+    /// A version with exactly these files, if there is one.
+    fn same_files(&self, manifest: &Manifest) -> Result<Option<String>, String> {
+        for version in self.versions(&manifest.model)? {
+            // One that cannot be read is not the same.
+            let known = self.manifest(&manifest.model, &version).ok();
+            if known.is_some_and(|k| k.files == manifest.files && k.architecture == manifest.architecture) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_in(
+        &self,
+        bundle: &[u8],
+        accept: &dyn Fn(&Arc<dyn ModelRuntime>) -> Result<(), String>,
+    ) -> Result<Manifest, RegisterError> {
+        let refused = RegisterError::Refused;
+        let storage = RegisterError::Storage;
+        let files = bundle::files(bundle).map_err(refused)?;
+        let artefact = Artefact::from_files(files).map_err(refused)?;
+        let model = artefact.manifest.model.clone();
+        self.dir(&model, "v1").map_err(refused)?;
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(version) = self.same_files(&artefact.manifest).map_err(storage)? {
+            return Err(RegisterError::Known { model, version });
+        }
+        let mut artefact = artefact;
+        artefact.manifest.version = self.next_version(&model).map_err(storage)?;
+        let runtime = open(artefact.clone()).map_err(refused)?;
+        accept(&runtime).map_err(refused)?;
+        let dir = self.dir(&model, &artefact.manifest.version).map_err(refused)?;
+        artefact.write(&dir).map_err(storage)
+    }
+}
+
+/// The runtime that a version is made for; answers the golden requests, or is refused.
+fn open(artefact: Artefact) -> Result<Arc<dyn ModelRuntime>, String> {
+    Ok(Arc::new(CandleModel::new(artefact)?))
 }
 
 impl ModelLoader for Registry {
@@ -48,6 +103,29 @@ impl ModelLoader for Registry {
         Ok(numbers.into_iter().map(|n| format!("v{n}")).collect())
     }
 
+    fn manifest(&self, model: &str, version: &str) -> Result<Manifest, String> {
+        artefact::read_manifest(&self.dir(model, version)?.join(artefact::MANIFEST))
+    }
+
+    fn ledger(&self, model: &str) -> Result<VersionLedger, String> {
+        let path = self.dir(model, "v1")?.with_file_name(LEDGER);
+        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+        if !path.exists() {
+            return Ok(VersionLedger::default());
+        }
+        serde_json::from_slice(&artefact::read_regular(&path, MAX_LEDGER_BYTES)?).map_err(|e| wrong(&e))
+    }
+
+    fn save_ledger(&self, model: &str, ledger: &VersionLedger) -> Result<(), String> {
+        let path = self.dir(model, "v1")?.with_file_name(LEDGER);
+        let text = serde_json::to_vec_pretty(ledger).map_err(|e| e.to_string())?;
+        replace(&path, &text).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    fn weigh(&self, model: &str, version: &str) -> Result<u64, String> {
+        Ok(artefact::memory(&self.manifest(model, version)?))
+    }
+
     fn load(&self, model: &str, version: &str) -> Result<Arc<dyn ModelRuntime>, String> {
         let dir = self.dir(model, version)?;
         let artefact = Artefact::read(&dir)?;
@@ -59,9 +137,28 @@ impl ModelLoader for Registry {
                 artefact.manifest.version
             ));
         }
-        let loaded = CandleModel::new(artefact).map_err(|e| format!("{}: {e}", dir.display()))?;
-        Ok(Arc::new(loaded))
+        open(artefact).map_err(|e| format!("{}: {e}", dir.display()))
     }
+
+    fn register(
+        &self,
+        bundle: &[u8],
+        accept: &dyn Fn(&Arc<dyn ModelRuntime>) -> Result<(), String>,
+    ) -> Result<Manifest, RegisterError> {
+        self.take_in(bundle, accept)
+    }
+}
+
+/// Written beside, synced, renamed: the old content or the new one, whatever happens.
+fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent)?;
+    let beside = path.with_extension("partial");
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    fs::File::open(parent)?.sync_all()
 }
 
 impl Trainer for Registry {
@@ -69,12 +166,10 @@ impl Trainer for Registry {
         self.dir(&job.model, "v1")?; // a name that cannot be stored fails before the work
         let mut artefact = train::train(job, progress)?;
         let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        let versions = self.versions(&artefact.manifest.model)?;
-        let last = versions.last().and_then(|v| v[1..].parse::<u64>().ok()).unwrap_or(0);
-        artefact.manifest.version = format!("v{}", last.saturating_add(1));
+        artefact.manifest.version = self.next_version(&artefact.manifest.model)?;
         let dir = self.dir(&artefact.manifest.model, &artefact.manifest.version)?;
         // What would be refused at load must not be registered.
-        CandleModel::new(artefact.clone())?;
+        open(artefact.clone())?;
         artefact.write(&dir)
     }
 }

@@ -124,10 +124,11 @@ pub fn replayed(log: &[LoggedEvent], disk: &Disk, ledger: &Ledger) -> Checked {
     Ok(())
 }
 
-/// The version that answered is registered, and the epoch is one that was published.
-pub fn route(answer: &Answer, versions: &[String]) -> Checked {
+/// The version that answered is registered, and the epoch is one that was published: one for each version and for each
+/// change of a name.
+pub fn route(answer: &Answer, versions: &[String], changes: u64) -> Checked {
     let r = &answer.record;
-    ensure(versions.contains(&r.version) && r.epoch <= versions.len() as u64, || {
+    ensure(versions.contains(&r.version) && r.epoch <= versions.len() as u64 + changes, || {
         format!("{} was answered by version {} in epoch {}, registered: {versions:?}", r.id, r.version, r.epoch)
     })
 }

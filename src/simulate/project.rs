@@ -9,6 +9,7 @@ use understudy_actors::ports::{ModelLoader, ModelRuntime, Progress, Trainer, Tra
 use understudy_domain::catalog::Catalog;
 use understudy_domain::model::Manifest;
 use understudy_domain::project::{FeatureFile, ModelSpec, RuleFile};
+use understudy_domain::registry::VersionLedger;
 use understudy_domain::time::Timestamp;
 use understudy_domain::value::Value;
 
@@ -126,6 +127,7 @@ pub fn artefact() -> &'static Artefact {
 #[derive(Default)]
 pub struct SimModels {
     versions: Mutex<Vec<String>>,
+    ledger: Mutex<VersionLedger>,
     /// Faults to happen, and those that did.
     pub load_errors: Mutex<u64>,
     pub train_errors: Mutex<u64>,
@@ -154,6 +156,23 @@ impl SimModels {
 impl ModelLoader for SimModels {
     fn versions(&self, _: &str) -> Result<Vec<String>, String> {
         Ok(self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn manifest(&self, _: &str, version: &str) -> Result<Manifest, String> {
+        Ok(Manifest { version: version.to_owned(), ..artefact().manifest.clone() })
+    }
+
+    fn ledger(&self, _: &str) -> Result<VersionLedger, String> {
+        Ok(self.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn save_ledger(&self, _: &str, ledger: &VersionLedger) -> Result<(), String> {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = ledger.clone();
+        Ok(())
+    }
+
+    fn weigh(&self, _: &str, _: &str) -> Result<u64, String> {
+        Ok(2 * artefact().weights.len() as u64)
     }
 
     fn load(&self, _: &str, version: &str) -> Result<Arc<dyn ModelRuntime>, String> {

@@ -385,7 +385,7 @@ impl World {
             let answer = cell.predict(&cell.generation(), command, Duration::from_secs(5)).await;
             let answer: Answer = answer.map_err(|e| format!("a well system does not answer: {e:?}"))?;
             check::features(&answer, &log)?;
-            check::route(&answer, &self.models.versions(MODEL)?)?;
+            check::route(&answer, &self.models.versions(MODEL)?, self.models.ledger(MODEL)?.changes)?;
             if answer.logged {
                 self.ledger.borrow_mut().answered.insert(answer.record.id, answer.record);
             }

@@ -28,10 +28,11 @@ use understudy_actors::cell::Cell;
 use understudy_actors::deps::{ActorSettings, Deps};
 use understudy_actors::fault;
 use understudy_actors::generation::Declared;
-use understudy_actors::model_instance::ModelRun;
+use understudy_actors::model_host::ModelRun;
 use understudy_actors::ports::Clock;
 use understudy_actors::system::System;
 use understudy_domain::problem::Problem;
+use understudy_domain::residency::Budget;
 
 /// Everything that is checked and opened before the first thread of ours runs.
 struct Prepared {
@@ -153,7 +154,13 @@ async fn run(
         understudy_actors::feature_shard::layout_id(&in_force.compiled.catalog.plan, in_force.compiled.settings.shards);
     let deps = Arc::new(Deps {
         settings: ActorSettings {
-            models: ModelRun { threads: settings.models.threads, hang: settings.models.hang.std() },
+            models: ModelRun {
+                threads: settings.models.threads,
+                hang: settings.models.hang.std(),
+                slow: settings.models.slow.std(),
+                max_batch: settings.models.max_batch,
+            },
+            model_budget: Budget { versions: settings.models.max_loaded, bytes: settings.models.max_bytes },
             ..ActorSettings::default()
         },
         clock,
@@ -194,6 +201,7 @@ async fn run(
     let cells = system.clone();
     let limits = GatewayLimits {
         max_body_bytes: settings.server.max_body_bytes,
+        max_upload_bytes: settings.models.max_upload_bytes,
         max_instances: settings.limits.max_instances,
         max_events: settings.limits.max_events_per_request,
         request_timeout: settings.server.request_timeout.std(),

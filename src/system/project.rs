@@ -164,6 +164,7 @@ pub fn live_settings(s: &config::Settings, workers: usize) -> LiveSettings {
         admission: AdmissionLimits { max_in_flight: s.limits.max_in_flight as u64, max_wait: s.limits.max_wait.std() },
         log_sync: s.prediction_log.mode == config::LogMode::Sync,
         max_body_bytes: s.server.max_body_bytes,
+        max_upload_bytes: s.models.max_upload_bytes,
         max_instances: s.limits.max_instances,
         max_events: s.limits.max_events_per_request,
         request_timeout: s.server.request_timeout.std(),
