@@ -48,37 +48,19 @@ pub fn valid_name(name: &str) -> bool {
 }
 
 impl Artefact {
-    /// Writes to a temporary neighbour, syncs, renames. The manifest's file list is made here.
+    /// Stores it whole or not at all. The manifest's file list is made here.
     pub fn write(mut self, dir: &Path) -> Result<Manifest, String> {
         let failed = |what: &str, e: &dyn std::fmt::Display| format!("cannot write {what}: {e}");
-        let parent = dir.parent().ok_or("a version needs a folder")?;
-        let temporary = parent.join(format!(".{}.partial", dir.file_name().unwrap_or_default().to_string_lossy()));
-        let _ = fs::remove_dir_all(&temporary);
-        fs::create_dir_all(&temporary).map_err(|e| failed("the model folder", &e))?;
         let golden: Result<Vec<String>, _> = self.golden.iter().map(|g| Ok(serde_json::to_string(g)? + "\n")).collect();
         let golden = golden.map_err(|e: serde_json::Error| failed(GOLDEN, &e))?;
         let profile = serde_json::to_vec_pretty(&self.profile).map_err(|e| failed(PROFILE, &e))?;
         let files = [(WEIGHTS, self.weights), (PROFILE, profile), (GOLDEN, golden.concat().into_bytes())];
+        let files = files.map(|(name, bytes)| (name.to_owned(), bytes));
         self.manifest.files = files
             .iter()
-            .map(|(name, bytes)| ArtefactFile {
-                name: (*name).into(),
-                bytes: bytes.len() as u64,
-                sha256: sha256(bytes),
-            })
+            .map(|(name, bytes)| ArtefactFile { name: name.clone(), bytes: bytes.len() as u64, sha256: sha256(bytes) })
             .collect();
-        let manifest = serde_json::to_vec_pretty(&self.manifest).map_err(|e| failed(MANIFEST, &e))?;
-        for (name, bytes) in files.iter().map(|(n, b)| (*n, b.as_slice())).chain([(MANIFEST, manifest.as_slice())]) {
-            let mut file = fs::File::create(temporary.join(name)).map_err(|e| failed(name, &e))?;
-            file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| failed(name, &e))?;
-        }
-        fs::File::open(&temporary).and_then(|d| d.sync_all()).map_err(|e| failed("the version's folder", &e))?;
-        // Would replace an empty folder, and refuses any other.
-        if dir.exists() {
-            return Err(format!("cannot write the version: {} is there already", dir.display()));
-        }
-        fs::rename(&temporary, dir).map_err(|e| failed("the version", &e))?;
-        fs::File::open(parent).and_then(|d| d.sync_all()).map_err(|e| failed("the model folder", &e))?;
+        store(&self.manifest, &files, dir)?;
         Ok(self.manifest)
     }
 
@@ -89,10 +71,11 @@ impl Artefact {
     }
 
     /// The same of files that are in memory; every one must be listed.
-    pub fn from_files(mut files: Vec<(String, Vec<u8>)>) -> Result<Artefact, String> {
+    pub fn from_files(files: &[(String, Vec<u8>)]) -> Result<Artefact, String> {
+        let mut files: Vec<&(String, Vec<u8>)> = files.iter().collect();
         let mut take = |name: &str| {
             let at = files.iter().position(|(n, _)| n == name).ok_or_else(|| format!("{name}: is not there"))?;
-            Ok::<_, String>(files.swap_remove(at).1)
+            Ok::<_, String>(files.swap_remove(at).1.clone())
         };
         let manifest = parse_manifest(&take(MANIFEST)?).map_err(|e| format!("{MANIFEST}: {e}"))?;
         let artefact = Self::checked(manifest, &"the archive", |listed| take(&listed.name))?;
@@ -135,6 +118,28 @@ impl Artefact {
             .map_err(|e| at(GOLDEN, &e))?;
         Ok(Artefact { manifest, weights, profile, golden })
     }
+}
+
+/// Writes a version's files to a temporary neighbour of `dir`, syncs, renames.
+pub fn store(manifest: &Manifest, files: &[(String, Vec<u8>)], dir: &Path) -> Result<(), String> {
+    let failed = |what: &str, e: &dyn std::fmt::Display| format!("cannot write {what}: {e}");
+    let parent = dir.parent().ok_or("a version needs a folder")?;
+    let temporary = parent.join(format!(".{}.partial", dir.file_name().unwrap_or_default().to_string_lossy()));
+    let _ = fs::remove_dir_all(&temporary);
+    fs::create_dir_all(&temporary).map_err(|e| failed("the model folder", &e))?;
+    let manifest = serde_json::to_vec_pretty(manifest).map_err(|e| failed(MANIFEST, &e))?;
+    let all = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).chain([(MANIFEST, manifest.as_slice())]);
+    for (name, bytes) in all {
+        let mut file = fs::File::create(temporary.join(name)).map_err(|e| failed(name, &e))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| failed(name, &e))?;
+    }
+    fs::File::open(&temporary).and_then(|d| d.sync_all()).map_err(|e| failed("the version's folder", &e))?;
+    // Would replace an empty folder, and refuses any other.
+    if dir.exists() {
+        return Err(format!("cannot write the version: {} is there already", dir.display()));
+    }
+    fs::rename(&temporary, dir).map_err(|e| failed("the version", &e))?;
+    fs::File::open(parent).and_then(|d| d.sync_all()).map_err(|e| failed("the model folder", &e))
 }
 
 /// Memory that a version will hold once it is loaded: weights twice (by layer for batches, side by side for single

@@ -63,20 +63,22 @@ impl Registry {
     ) -> Result<Manifest, RegisterError> {
         let refused = RegisterError::Refused;
         let storage = RegisterError::Storage;
-        let files = bundle::files(bundle).map_err(refused)?;
-        let artefact = Artefact::from_files(files).map_err(refused)?;
+        let mut files = bundle::files(bundle).map_err(refused)?;
+        let mut artefact = Artefact::from_files(&files).map_err(refused)?;
+        files.retain(|(name, _)| name != artefact::MANIFEST);
         let model = artefact.manifest.model.clone();
         self.dir(&model, "v1").map_err(refused)?;
         let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(version) = self.same_files(&artefact.manifest).map_err(storage)? {
             return Err(RegisterError::Known { model, version });
         }
-        let mut artefact = artefact;
         artefact.manifest.version = self.next_version(&model).map_err(storage)?;
-        let runtime = open(artefact.clone()).map_err(refused)?;
+        let manifest = artefact.manifest.clone();
+        let runtime = open(artefact).map_err(refused)?;
         accept(&runtime).map_err(refused)?;
-        let dir = self.dir(&model, &artefact.manifest.version).map_err(refused)?;
-        artefact.write(&dir).map_err(storage)
+        let dir = self.dir(&model, &manifest.version).map_err(refused)?;
+        artefact::store(&manifest, &files, &dir).map_err(storage)?;
+        Ok(manifest)
     }
 }
 

@@ -69,8 +69,10 @@ fn a_version_from_outside_gets_the_next_number_once() {
     assert_eq!(place.register(), Ok("v2".into()), "it was v1 where it was made");
     let loaded = place.registry.load("m", "v2").unwrap();
     assert_eq!(loaded.manifest().version, "v2");
-    let files = |root: &Path, version: &str| fs::read(root.join("m").join(version).join("model.safetensors")).unwrap();
-    assert_eq!(files(place.root.path(), "v2"), files(place.made.path(), "v1"));
+    for file in ["model.safetensors", "profile.json", "golden.jsonl"] {
+        let at = |root: &Path, version: &str| fs::read(root.join("m").join(version).join(file)).unwrap();
+        assert_eq!(at(place.root.path(), "v2"), at(place.made.path(), "v1"), "{file} is stored as it came");
+    }
     assert_eq!(place.register(), Err(RegisterError::Known { model: "m".into(), version: "v2".into() }));
     assert_eq!(place.registry.versions("m").unwrap(), ["v1", "v2"]);
 }
@@ -100,7 +102,7 @@ fn a_refused_version_is_refused_with_the_reason_and_changes_nothing() {
         (|p| p.edit(|m| m["signature"]["features"][0]["name"] = "other".into()), "profile.json"),
         // Files as listed, an answer that is not the recorded one.
         (
-            |p| p.edit(|m| m["calibration"] = serde_json::json!({"platt": {"a": 0.5, "b": 0.0}})),
+            |p| p.edit(|m| m["calibration"] = serde_json::json!({"kind": "platt", "a": 0.5, "b": 0.0})),
             "golden.jsonl, request 1: answers",
         ),
     ];

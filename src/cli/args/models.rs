@@ -11,6 +11,7 @@ pub enum ModelCommand {
     Show {
         model: String,
         /// A version, such as v3
+        #[arg(id = "number", value_name = "VERSION")]
         version: Option<String>,
     },
     /// Take in a version that was made elsewhere; it is checked whole, or refused and says why
@@ -24,12 +25,16 @@ pub enum ModelCommand {
         /// champion, challenger, or a name of your own
         alias: String,
         /// Version that the name leads to from now on
-        #[arg(required_unless_present = "remove")]
+        #[arg(id = "number", value_name = "VERSION", required_unless_present = "remove")]
         version: Option<String>,
         /// Take the name away
-        #[arg(long, conflicts_with = "version")]
+        #[arg(long, conflicts_with = "number")]
         remove: bool,
     },
     /// Take a version out of use for good; its files stay and can be looked at
-    Archive { model: String, version: String },
+    Archive {
+        model: String,
+        #[arg(id = "number", value_name = "VERSION")]
+        version: String,
+    },
 }
