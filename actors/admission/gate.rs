@@ -4,7 +4,8 @@
 //! and so does every refusal. So a pass may start only [`PASS_BUDGET`] of new work; the rest waits in a queue of
 //! ours, in order of importance and arrival. How long one more would wait is what the first in the queue has
 //! waited already: measured, not estimated, so a machine that is busy with something else is no reason to refuse
-//! (queueing delay as the signal, as in CoDel, RFC 8289, and Breakwater, OSDI 2020). A request whose wait would
+//! (queueing delay as the signal, as in CoDel, RFC 8289, and Breakwater, OSDI 2020). That tells late, by one wait:
+//! while a queue stands, its length over the rate at which it drains (Little's law) tells at once. A request whose wait would
 //! be too long for its deadline, or longer than the settings allow, is refused at once.
 
 use super::{Admission, Shed, micros};
@@ -27,6 +28,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Started in any pass, however long a request seems to take: most of a pass may be other people's time.
 const LEAST: usize = 8;
+/// The rate at which a queue drains is that of the last one to two spans of this length.
+const DRAIN_SPAN: Duration = Duration::from_millis(20);
 /// Weight of one pass in the mean time of a request.
 const COST_WEIGHT: f64 = 0.1;
 
@@ -42,6 +45,32 @@ struct Waiting {
     go: oneshot::Sender<Release>,
 }
 
+/// How fast the queue drained, since it was last empty.
+#[derive(Clone, Copy)]
+struct Drain {
+    since: Instant,
+    released: u32,
+    /// The span before: start and releases.
+    before: Option<(Instant, u32)>,
+}
+
+impl Drain {
+    fn add(self, now: Instant, released: u32) -> Drain {
+        if now - self.since >= DRAIN_SPAN {
+            return Drain { since: now, released, before: Some((self.since, self.released)) };
+        }
+        Drain { released: self.released + released, ..self }
+    }
+
+    /// How long `waiting` requests take; `None` while too little was seen.
+    fn wait(self, now: Instant, waiting: usize) -> Option<Duration> {
+        let (since, released) = self.before.map_or((self.since, self.released), |(s, n)| (s, n + self.released));
+        let watched = now - since;
+        let known = watched >= DRAIN_SPAN && released > 0;
+        known.then(|| watched.mul_f64(waiting as f64 / f64::from(released)))
+    }
+}
+
 /// One per worker; not `Send`.
 pub struct Gate {
     admission: Arc<Admission>,
@@ -52,6 +81,7 @@ pub struct Gate {
     watch_from: Cell<Instant>,
     /// Worker time of one request while the worker is busy, in microseconds.
     cost_us: Cell<f64>,
+    drain: Cell<Option<Drain>>,
     queues: RefCell<[VecDeque<Waiting>; Class::ALL.len()]>,
     wake: Notify,
 }
@@ -83,6 +113,7 @@ impl Gate {
             started: Cell::new(0),
             watch_from: Cell::new(Instant::now()),
             cost_us: Cell::new(0.0),
+            drain: Cell::new(None),
             queues: RefCell::default(),
             wake: Notify::new(),
         });
@@ -97,6 +128,11 @@ impl Gate {
     /// The place of a model in the counts; `None` for a name that no model has.
     pub fn model(&self, name: &str) -> Option<usize> {
         self.admission.models.iter().position(|(n, _)| **n == *name)
+    }
+
+    /// Whether any request may have to be refused: somebody waits, or memory is short. Costs two loads.
+    pub fn is_pressed(&self) -> bool {
+        self.admission.waiting.load(Relaxed) > 0 || self.admission.rung() != Rung::Normal
     }
 
     /// Whether a request would be refused now; costs some loads. For before its body is read.
@@ -120,14 +156,23 @@ impl Gate {
         (expected > left && lane.in_flight.load(Relaxed) > 0).then_some(Shed::Deadline)
     }
 
-    /// How long one more request of this class would wait: as long as the first of those before it has.
+    /// How long one more request of this class would wait: as long as the first of those before it has, or as it
+    /// takes to let all of them in.
     fn wait(&self, class: Class) -> Duration {
         if self.admission.waiting.load(Relaxed) == 0 {
             return Duration::ZERO;
         }
         let queues = self.queues.borrow();
-        let first = queues[..=class as usize].iter().filter_map(|q| Some(q.iter().find(|w| !w.held)?.since)).min();
-        first.map_or(Duration::ZERO, |since| since.elapsed())
+        let mut before = queues[..=class as usize].iter().flatten().filter(|w| !w.held).map(|w| w.since);
+        let Some(mut first) = before.next() else { return Duration::ZERO };
+        let mut waiting = 1;
+        for since in before {
+            waiting += 1;
+            first = first.min(since);
+        }
+        let now = Instant::now();
+        let drained = self.drain.get().and_then(|drain| drain.wait(now, waiting));
+        (now - first).max(drained.unwrap_or(Duration::ZERO))
     }
 
     fn refusal(&self, class: Class, why: Shed) -> Refusal {
@@ -249,6 +294,8 @@ impl Gate {
             }
         }
         if released > 0 {
+            let drain = self.drain.get().unwrap_or(Drain { since: now, released: 0, before: None });
+            self.drain.set(Some(drain.add(now, released as u32)));
             self.pass.set(Some(now));
             self.started.set(released as u32);
         }
@@ -269,6 +316,7 @@ async fn pace(gate: Rc<Gate>) {
             let now = Instant::now();
             gate.end_pass(now);
             if !gate.has_waiting() {
+                gate.drain.set(None);
                 break;
             }
             if gate.release(now) == 0 && gate.has_waiting() {

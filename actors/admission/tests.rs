@@ -182,3 +182,31 @@ async fn a_full_model_waits_for_its_own_and_holds_up_nobody() {
     held.pop();
     assert!(next.await.is_ok());
 }
+
+#[actix::test]
+async fn in_a_flood_refusals_are_at_once_and_nobody_waits_in_vain() {
+    tokio::time::pause();
+    let gate = gate(20);
+    // The oldest request ends each millisecond; three come.
+    let work: Rc<std::cell::RefCell<std::collections::VecDeque<Ticket>>> = Rc::default();
+    let waits: Rc<std::cell::RefCell<Vec<(bool, Duration)>>> = Rc::default();
+    for _ in 0..2000 {
+        for _ in 0..3 {
+            let (gate, work, waits) = (gate.clone(), work.clone(), waits.clone());
+            actix::spawn(async move {
+                let came = tokio::time::Instant::now();
+                let ticket = enter(&gate, Class::Serve).await;
+                waits.borrow_mut().push((ticket.is_ok(), came.elapsed()));
+                work.borrow_mut().extend(ticket.ok());
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        drop(work.borrow_mut().pop_front());
+    }
+    let waits = waits.borrow();
+    let served = waits.iter().filter(|(served, _)| *served).count();
+    let refused: Vec<Duration> = waits.iter().filter(|(served, _)| !served).map(|(_, waited)| *waited).collect();
+    let in_vain = refused.iter().filter(|waited| **waited > Duration::from_millis(5)).count();
+    assert!(served > 1800, "{served} served, {} refused, {in_vain} of them after a wait", refused.len());
+    assert!(in_vain * 50 < refused.len(), "{served} served, {} refused, {in_vain} of them after a wait", refused.len());
+}

@@ -8,6 +8,7 @@ mod connections;
 pub mod error;
 pub(crate) mod event_forms;
 mod events;
+mod front;
 mod health;
 mod json;
 pub(crate) mod outcomes;
@@ -26,6 +27,7 @@ pub use routes::configure;
 
 use crate::security::Security;
 use crate::telemetry::Telemetry;
+use actix_web::dev::Service;
 use actix_web::{App, HttpServer, web};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -126,6 +128,18 @@ pub async fn serve(
             .app_data(web::Data::from(telemetry.clone()))
             .app_data(web::Data::from(security.clone()))
             .configure(configure)
+            .wrap_fn(|request, inside| {
+                let work = match front::refusal(&request) {
+                    Some(refusal) => Err(front::refuse(request, refusal)),
+                    None => Ok(inside.call(request)),
+                };
+                async move {
+                    match work {
+                        Ok(passed) => passed.await,
+                        Err(refused) => Ok(refused.await),
+                    }
+                }
+            })
     })
     .workers(workers.max(1))
     .max_connections(limits.max_connections.max(1))

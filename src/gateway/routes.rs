@@ -183,7 +183,7 @@ fn refused(http: &HttpRequest, fault: &Fault) -> HttpResponse {
 /// The generation of the configuration that answered.
 const GENERATION: HeaderName = HeaderName::from_static("x-generation");
 
-fn generated(mut response: HttpResponse, number: Option<u64>) -> HttpResponse {
+pub(super) fn generated(mut response: HttpResponse, number: Option<u64>) -> HttpResponse {
     if let Some(number) = number {
         response.headers_mut().insert(GENERATION, HeaderValue::from(number));
     }
@@ -191,7 +191,7 @@ fn generated(mut response: HttpResponse, number: Option<u64>) -> HttpResponse {
 }
 
 /// Every answer carries the request's id.
-fn named(mut response: HttpResponse, id: &str) -> HttpResponse {
+pub(super) fn named(mut response: HttpResponse, id: &str) -> HttpResponse {
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }
@@ -283,7 +283,7 @@ fn caller(route: &Route, http: &HttpRequest) -> Result<Caller, Fault> {
 }
 
 /// While something is being given up, every answer says so.
-fn degraded(mut response: HttpResponse, http: &HttpRequest) -> HttpResponse {
+pub(super) fn degraded(mut response: HttpResponse, http: &HttpRequest) -> HttpResponse {
     if let Some(cell) = http.app_data::<web::Data<Cell>>()
         && let rung = cell.gate().admission().rung()
         && rung != Rung::Normal
