@@ -64,6 +64,7 @@ impl Index {
     /// Reads on, up to and including `until`.
     pub fn read(&mut self, deps: &Deps, until: u64) -> Result<(), StoreError> {
         if until > self.until {
+            self.seen.reserve(usize::try_from(until - self.until).unwrap_or(usize::MAX));
             deps.events.skim(self.until + 1, until, &mut |t| self.add(t))?;
             self.until = until;
         }

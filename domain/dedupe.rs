@@ -34,6 +34,11 @@ impl<V> Recent<V> {
         }
     }
 
+    /// Room for so many more, as far as a generation takes them.
+    pub fn reserve(&mut self, more: usize) {
+        self.current.reserve(more.min((self.max_ids / 2).saturating_sub(self.current.len())));
+    }
+
     /// Another window, from the next insert on.
     pub fn set_window(&mut self, window: Span) {
         self.window = window;
@@ -48,7 +53,9 @@ impl<V> Recent<V> {
             self.rotated = now;
         }
         if now - self.rotated >= self.window || self.current.len() >= self.max_ids / 2 {
-            self.previous = std::mem::take(&mut self.current);
+            // As many may be expected again: growing a large table stalls whoever inserts.
+            let next = HashMap::with_capacity(self.current.len());
+            self.previous = std::mem::replace(&mut self.current, next);
             self.rotated = now;
         }
         self.current.insert(id, value);

@@ -11,7 +11,7 @@ mod security;
 mod simulate;
 mod telemetry;
 
-pub use bench::{BenchArgs, BenchCommand, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs};
+pub use bench::{BenchArgs, BenchCommand, MemoryArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs};
 pub use models::ModelCommand;
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::SimulateCommand;

@@ -6,6 +6,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use understudy_domain::problem::{Problem, closest};
 
+/// Size of one project file.
+const MAX_BYTES: usize = 1 << 20;
+/// Dots in one key, and brackets inside of each other.
+const MAX_LEVELS: usize = 64;
+
 /// The text of a file and the name it goes by in messages.
 #[derive(Clone, Debug)]
 pub struct TomlFile {
@@ -31,7 +36,34 @@ impl TomlFile {
 
     /// The whole file as `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.bounded()?;
         toml::from_str(&self.text).map_err(|e| self.problem(&e))
+    }
+
+    /// Refuses what no project needs, and what would take the parser a hundred bytes for each of its own.
+    fn bounded(&self) -> Result<(), Problem> {
+        let wrong = |at: usize, what: String, hint: &str| {
+            Err(Problem { file: self.name.clone(), line: self.line_of(at), ..Problem::new("", what, hint) })
+        };
+        if self.text.len() > MAX_BYTES {
+            return wrong(0, format!("the file has more than {MAX_BYTES} bytes"), "split it into several files");
+        }
+        let (bytes, mut at) = (self.text.as_bytes(), 0);
+        let (mut dots, mut brackets) = (0, 0usize);
+        while let Some(byte) = bytes.get(at) {
+            match byte {
+                b'.' => dots += 1,
+                b'[' | b'{' => (dots, brackets) = (0, brackets + 1),
+                b']' | b'}' => (dots, brackets) = (0, brackets.saturating_sub(1)),
+                b'=' | b',' | b'\n' => dots = 0,
+                _ => {}
+            }
+            if dots > MAX_LEVELS || brackets > MAX_LEVELS {
+                return wrong(at, format!("nested deeper than {MAX_LEVELS} levels"), "no setting lies deeper than six");
+            }
+            at += token(&bytes[at..]);
+        }
+        Ok(())
     }
 
     /// A problem of the parser: unknown keys get the nearest allowed one as a hint.
@@ -76,6 +108,29 @@ impl TomlFile {
 
     fn line_of(&self, at: usize) -> usize {
         1 + self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|b| **b == b'\n').count()
+    }
+}
+
+/// Length of the comment, the text in quotes or the byte that `rest` begins with. A text that is not closed ends with
+/// its line, or the file.
+fn token(rest: &[u8]) -> usize {
+    let until = |from: usize, ends: &[u8]| {
+        rest.get(from..).and_then(|r| r.iter().position(|b| ends.contains(b))).map_or(rest.len(), |n| from + n)
+    };
+    match rest {
+        [b'"', b'"', b'"', ..] | [b'\'', b'\'', b'\'', ..] => {
+            rest[3..].windows(3).position(|w| w == &rest[..3]).map_or(rest.len(), |n| n + 6)
+        }
+        [b'"', ..] => {
+            let mut end = until(1, b"\"\\\n");
+            while rest.get(end) == Some(&b'\\') {
+                end = until(end + 2, b"\"\\\n");
+            }
+            end + 1
+        }
+        [b'\'', ..] => until(1, b"'\n") + 1,
+        [b'#', ..] => until(1, b"\n"),
+        _ => 1,
     }
 }
 
@@ -138,4 +193,26 @@ fn explain(message: &str) -> (String, String) {
         None => list,
     };
     (format!("unknown {what} `{wrong}`"), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_project_needs_is_refused_before_it_is_parsed() {
+        let parse = |text: String| TomlFile::new("f.toml", text).parse::<toml::Table>();
+        let deep = parse(format!("a = 1\n{}b = 1", "a.".repeat(65))).unwrap_err();
+        assert_eq!((deep.line, &*deep.message), (2, "nested deeper than 64 levels"));
+        assert!(parse(format!("a = {}", "[".repeat(100_000))).unwrap_err().message.contains("64 levels"));
+        assert!(parse(format!("a = \"{}\"", "x".repeat(MAX_BYTES))).unwrap_err().message.contains("bytes"));
+        // Brackets and dots in texts and comments are none.
+        let quiet =
+            ["# [0, 1) ...", r#"b = "[ \"[ ......""#, "c = '[[..'", "d = \"\"\"\n[\"[.\n\"\"\"", "e = '''['['''"];
+        let text: String = (0..100).map(|n| format!("[t{n}]\n{}\n", quiet.join("\n"))).collect();
+        assert_eq!(parse(text).unwrap().len(), 100);
+        for cut in ["\"", "\"\\", "'", "\"\"\"", "#", "\"a\\\n"] {
+            let _ = parse(cut.into());
+        }
+    }
 }

@@ -97,10 +97,39 @@ pub fn binary(headers: &HeaderMap, body: &[u8]) -> Result<Event, Fault> {
     Ok(event(id, attribute("ce-type")?, time, data))
 }
 
-/// Lines of our own form. Blank lines count but are no events.
-pub fn lines(body: &[u8]) -> Vec<Result<Event, Fault>> {
-    let filled = body.split(|b| *b == b'\n').enumerate().filter(|(_, l)| !l.trim_ascii().is_empty());
-    filled.map(|(at, line)| either(line).map_err(|f| located(f, at + 1))).collect()
+/// Nothing shorter is an event: it has an id, a type and a time.
+const SHORTEST: usize = 48;
+/// So many parts that are too short are answered one by one, each with its place. More is not a body of events, and
+/// the answer would be a hundred times as long as what was asked.
+const MOST_STUBS: usize = 500;
+
+/// Refuses more parts than a request may have, before any of them is made anything of.
+fn bounded<'a>(parts: impl Iterator<Item = &'a [u8]>, most: usize) -> Result<(), Fault> {
+    let (mut n, mut stubs) = (0, 0);
+    for part in parts {
+        n += 1;
+        stubs += usize::from(part.len() < SHORTEST);
+    }
+    if n > most {
+        return Err(too_many(n, most));
+    }
+    if stubs > MOST_STUBS {
+        let detail =
+            format!("{stubs} of {n} parts are too short to be events; expected {{\"id\", \"type\", \"time\"}} in each");
+        return Err(Fault::bad("malformed_json", detail));
+    }
+    Ok(())
+}
+
+pub fn too_many(n: usize, most: usize) -> Fault {
+    Fault::too_large("too_many_events", format!("{n} events; at most {most} in one request"))
+}
+
+/// Lines of our own form, at most `most`. Blank lines count but are no events.
+pub fn lines(body: &[u8], most: usize) -> Result<Vec<Result<Event, Fault>>, Fault> {
+    let filled = || body.split(|b| *b == b'\n').enumerate().filter(|(_, l)| !l.trim_ascii().is_empty());
+    bounded(filled().map(|(_, line)| line), most)?;
+    Ok(filled().map(|(at, line)| either(line).map_err(|f| located(f, at + 1))).collect())
 }
 
 /// Errors of a line say "line 1" of their own text: name the line of the body instead.
@@ -112,30 +141,33 @@ fn located(fault: Fault, line: usize) -> Fault {
     Fault { detail, ..fault }
 }
 
-fn array(body: &[u8], form: fn(&[u8]) -> Result<Event, Fault>) -> Result<Read, Fault> {
+fn array(body: &[u8], form: fn(&[u8]) -> Result<Event, Fault>, most: usize) -> Result<Read, Fault> {
     let place =
         |(i, text): (usize, &[u8])| form(text).map_err(|f| Fault { detail: format!("event {i}: {}", f.detail), ..f });
-    Ok(Read::Many(strict::elements(body)?.into_iter().enumerate().map(place).collect()))
+    let elements = strict::elements(body)?;
+    bounded(elements.iter().copied(), most)?;
+    Ok(Read::Many(elements.into_iter().enumerate().map(place).collect()))
 }
 
 pub fn read(call: &Call) -> Result<Read, Fault> {
-    parse(&call.content_type(), call.http.headers(), &call.body)
+    parse(&call.content_type(), call.http.headers(), &call.body, call.limits().max_events)
 }
 
-pub fn parse(content_type: &str, headers: &HeaderMap, body: &[u8]) -> Result<Read, Fault> {
+/// A body of at most `most` events.
+pub fn parse(content_type: &str, headers: &HeaderMap, body: &[u8], most: usize) -> Result<Read, Fault> {
     let text = body.trim_ascii();
     match content_type {
         "application/cloudevents+json" => structured(text).map(Read::One),
-        "application/cloudevents-batch+json" => array(text, structured),
-        "application/x-ndjson" | "application/jsonl" => Ok(Read::Many(lines(body))),
+        "application/cloudevents-batch+json" => array(text, structured, most),
+        "application/x-ndjson" | "application/jsonl" => lines(body, most).map(Read::Many),
         _ if headers.contains_key("ce-id") || headers.contains_key("ce-specversion") => {
             binary(headers, body).map(Read::One)
         }
         _ if text.is_empty() => Err(Fault::bad("malformed_json", "the body is empty; expected an event")),
-        _ if text.starts_with(b"[") => array(text, either),
+        _ if text.starts_with(b"[") => array(text, either, most),
         // Several lines of which the first is a whole document: NDJSON without saying so.
         _ if text.split(|b| *b == b'\n').next().is_some_and(|l| l.len() < text.len() && whole(l)) => {
-            Ok(Read::Many(lines(body)))
+            lines(body, most).map(Read::Many)
         }
         _ => either(text).map(Read::One),
     }
@@ -154,7 +186,7 @@ mod tests {
     const CE: &str = r#"{"specversion":"1.0","id":"1","source":"/nyc","type":"flight.departed","time":"2013-01-01T05:15:00Z","subject":"UA","myext":"y","datacontenttype":"application/json","data":{"entities":{"carrier":"UA","n":7},"properties":{"delay":2.5,"late":false,"x":null}}}"#;
 
     fn read(content_type: &str, body: &str) -> Result<Read, Fault> {
-        parse(content_type, &HeaderMap::new(), body.as_bytes())
+        parse(content_type, &HeaderMap::new(), body.as_bytes(), 1000)
     }
 
     #[test]
@@ -178,7 +210,7 @@ mod tests {
             read("application/json", &pretty),
             read("application/json", CE),
             read("application/cloudevents+json", CE),
-            parse("application/json", &headers, data),
+            parse("application/json", &headers, data, 1),
         ];
         for one in ones {
             assert!(matches!(one.unwrap(), Read::One(e) if e == event));
@@ -205,6 +237,26 @@ mod tests {
         assert!(said(2).contains("at line 4 column"), "{}", said(2));
         let Read::Many(events) = read("", &format!("[{ONE},{{}}]")).unwrap() else { panic!("many") };
         assert!(events[1].as_ref().unwrap_err().detail.starts_with("event 1: missing field `id`"));
+    }
+
+    #[test]
+    fn what_a_request_may_not_hold_is_refused_before_it_is_read() {
+        let many = vec![ONE; 1001].join("\n");
+        let array = format!("[{}]", vec![ONE; 1001].join(","));
+        for body in [&many, &array] {
+            let refused = read("", body).unwrap_err();
+            assert_eq!((refused.status.as_u16(), &*refused.code), (413, "too_many_events"));
+        }
+        for (content_type, stubs) in
+            [("application/x-ndjson", "1\n".repeat(MOST_STUBS + 1)), ("", format!("[{}1]", "1,".repeat(MOST_STUBS)))]
+        {
+            let refused = read(content_type, &stubs).unwrap_err();
+            assert!(refused.status == 400 && refused.detail.starts_with("501 of 501 parts"), "{}", refused.detail);
+        }
+        let Read::Many(few) = read("application/x-ndjson", &"1\n".repeat(MOST_STUBS)).unwrap() else { panic!("many") };
+        assert!(few.len() == MOST_STUBS && few.iter().all(Result::is_err));
+        let shortest = r#"{"id":"a","type":"t","time":"2020-01-01T00:00:00Z"}"#;
+        assert!(own(shortest.as_bytes()).is_ok() && shortest.len() >= SHORTEST);
     }
 
     #[test]

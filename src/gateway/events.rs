@@ -17,7 +17,6 @@ pub async fn ingest(call: &Call) -> Result<HttpResponse, Fault> {
             single(results.into_iter().next().ok_or_else(|| Fault::internal("no result for the event"))?)
         }
         Read::Many(read) => {
-            too_many(read.len(), call.limits().max_events)?;
             let (events, refused) = split(read);
             let results = match events.is_empty() {
                 true => Vec::new(),
@@ -28,13 +27,6 @@ pub async fn ingest(call: &Call) -> Result<HttpResponse, Fault> {
             Ok(json(status, &report))
         }
     }
-}
-
-pub fn too_many(n: usize, max: usize) -> Result<(), Fault> {
-    if n > max {
-        return Err(Fault::too_large("too_many_events", format!("{n} events; at most {max} in one request")));
-    }
-    Ok(())
 }
 
 /// A refused event and its place among the others.

@@ -2,7 +2,7 @@
 
 use super::call::{Call, json};
 use super::error::Fault;
-use super::events::too_many;
+use super::event_forms::too_many;
 use super::json::{self as strict, Id, Object, Whole, present};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -89,7 +89,9 @@ pub async fn outcomes(call: &Call) -> Result<HttpResponse, Fault> {
             single(results.into_iter().next().ok_or_else(|| Fault::internal("no result for the outcome"))?)
         }
         Asked::Many(records) => {
-            too_many(records.len(), call.limits().max_events)?;
+            if records.len() > call.limits().max_events {
+                return Err(too_many(records.len(), call.limits().max_events));
+            }
             let results = call.within(call.cell()?.outcomes(records)).await?;
             let taken = results.iter().any(|r| matches!(r, Ok(s) if status(*s) == StatusCode::ACCEPTED));
             let results: Vec<Item> = results.into_iter().map(Item::from).collect();

@@ -3,7 +3,7 @@
 use super::call::{Call, ndjson, ok};
 use super::error::Fault;
 use super::event_forms;
-use super::events::{RefusedAt, split, too_many};
+use super::events::{RefusedAt, split};
 use actix_web::HttpResponse;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -42,11 +42,10 @@ enum Detail {
 pub async fn replay(call: &Call) -> Result<HttpResponse, Fault> {
     call.require_json()?;
     let detail = call.query(&["detail"])?.flag("detail")?;
-    let read = event_forms::lines(&call.body);
+    let read = event_forms::lines(&call.body, call.limits().max_events)?;
     if read.is_empty() {
         return Err(Fault::bad("malformed_json", "the body is empty; expected lines of events"));
     }
-    too_many(read.len(), call.limits().max_events)?;
     let (events, refused) = split(read);
     let cell = call.cell()?;
     if !cell.clock_is_stream() {

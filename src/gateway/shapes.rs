@@ -58,19 +58,27 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique<V>, A::Error> {
-        let mut out = BTreeMap::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if out.len() == MAX_MEMBERS {
-                return Err(de::Error::custom(format_args!("an object with more than {MAX_MEMBERS} members")));
-            }
-            match out.entry(key) {
-                Entry::Occupied(e) => return Err(de::Error::custom(format_args!("duplicate key `{}`", e.key()))),
-                Entry::Vacant(e) => e.insert(map.next_value()?),
-            };
-        }
-        Ok(Unique(out))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Unique<V>, A::Error> {
+        unique(map, |v| v).map(Unique)
     }
+}
+
+/// The members of an object, each made into what is wanted.
+fn unique<'de, A: MapAccess<'de>, V: Deserialize<'de>, T>(
+    mut map: A,
+    make: impl Fn(V) -> T,
+) -> Result<BTreeMap<String, T>, A::Error> {
+    let mut out = BTreeMap::new();
+    while let Some(key) = map.next_key::<String>()? {
+        if out.len() == MAX_MEMBERS {
+            return Err(de::Error::custom(format_args!("an object with more than {MAX_MEMBERS} members")));
+        }
+        match out.entry(key) {
+            Entry::Occupied(e) => return Err(de::Error::custom(format_args!("duplicate key `{}`", e.key()))),
+            Entry::Vacant(e) => e.insert(make(map.next_value()?)),
+        };
+    }
+    Ok(out)
 }
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
@@ -173,9 +181,20 @@ impl<'de> Deserialize<'de> for EntityId {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entities(pub EntityIds);
 
+struct EntitiesVisitor;
+
+impl<'de> Visitor<'de> for EntitiesVisitor {
+    type Value = Entities;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entities, A::Error> {
+        unique(map, |id: EntityId| id.0).map(Entities)
+    }
+}
+
 impl<'de> Deserialize<'de> for Entities {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let ids = Unique::<EntityId>::deserialize(d)?.0;
-        Ok(Entities(ids.into_iter().map(|(k, v)| (k, v.0)).collect()))
+        d.deserialize_map(EntitiesVisitor)
     }
 }

@@ -15,6 +15,8 @@ pub enum BenchCommand {
     /// A server process whose project is changed under load, in right and in wrong ways; exit 1 if any request
     /// fails or an answer is made by two generations
     Reload(ReloadArgs),
+    /// Many predictions and events over many entities: how the memory of the server grows
+    Memory(MemoryArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -93,4 +95,26 @@ pub struct ReloadArgs {
     /// Connections that always have one request under way
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub connections: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct MemoryArgs {
+    /// Predictions that are asked
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
+    pub predictions: u64,
+    /// Entities that they and the events are about
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(100..=100_000_000))]
+    pub entities: u64,
+    /// limits.memory_cap_bytes of the server, in MiB; 0 is no cap
+    #[arg(long, default_value_t = 0, value_name = "MIB")]
+    pub cap_mib: u64,
+    /// Connections that always have one request under way
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub connections: u32,
+    /// Override a setting of the server: --set features.max_entities=100000 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The model to ask; the first one if not said
+    #[arg(long)]
+    pub model: Option<String>,
 }

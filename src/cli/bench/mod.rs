@@ -7,6 +7,7 @@ mod floor;
 mod fold;
 mod histogram;
 mod load;
+mod memory;
 mod open_loop;
 mod overload;
 mod process;
@@ -40,6 +41,7 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
         BenchCommand::Overload(args) => overload::run(ctx, args),
         BenchCommand::Reload(args) => reload::run(ctx, args),
         BenchCommand::Telemetry(args) => telemetry::run(ctx, args),
+        BenchCommand::Memory(args) => memory::run(ctx, args),
         BenchCommand::Predict(args) => {
             if let Some(rate) = args.rate {
                 return rate::run(ctx, args, rate);

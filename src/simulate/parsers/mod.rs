@@ -90,7 +90,15 @@ impl Campaign {
         watch.inputs.fetch_add(1, Relaxed);
         let started = Instant::now();
         let (parsed, allocated) = meter::measure(|| catch_unwind(AssertUnwindSafe(|| (target.parse)(input))));
-        let took = started.elapsed();
+        let mut took = started.elapsed();
+        // A machine that was busy with something else is no finding: the shortest of three counts.
+        for _ in 0..2 {
+            if took > SLOW {
+                let again = Instant::now();
+                drop(catch_unwind(AssertUnwindSafe(|| (target.parse)(input))));
+                took = took.min(again.elapsed());
+            }
+        }
         let Allocated { peak, .. } = allocated;
         self.inputs += 1;
         self.slowest_us = self.slowest_us.max(took.as_micros() as u64);

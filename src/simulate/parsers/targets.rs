@@ -21,6 +21,8 @@ use understudy_domain::value::{Value, ValueType};
 
 /// Rows and instances that one request may bring.
 const MOST: usize = 1000;
+/// Events of one request, as by default.
+const MOST_EVENTS: usize = 10_000;
 /// The key that the records of the corpus are stored under.
 pub const KEY: &[u8] = b"key";
 
@@ -62,7 +64,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 fn events(content_type: &str, body: &[u8]) -> bool {
-    event_forms::parse(content_type, &HeaderMap::new(), body).is_ok_and(|read| match read {
+    event_forms::parse(content_type, &HeaderMap::new(), body, MOST_EVENTS).is_ok_and(|read| match read {
         event_forms::Read::One(_) => true,
         event_forms::Read::Many(all) => all.iter().any(Result::is_ok),
     })
@@ -85,7 +87,7 @@ fn cloudevents(bytes: &[u8]) -> bool {
                     headers.insert(name, value);
                 }
             }
-            event_forms::parse("application/json", &headers, body).is_ok()
+            event_forms::parse("application/json", &headers, body, MOST_EVENTS).is_ok()
         }
     }
 }
