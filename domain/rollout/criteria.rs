@@ -156,6 +156,10 @@ pub(super) const ALPHA_FLOW: f64 = 0.01;
 /// Outcomes before maturity may roll back at this part of the alpha.
 const EARLY: f64 = 0.1;
 
+/// Two errors among the first ten answers can reject; they are not what one rolls back for. A canary that only fails
+/// is found by the hard-incident rule.
+const LEAST_EVENTS: u64 = 3;
+
 /// To 1e-4: what is journalled, compared and shown, so that a verdict does not hang on the last bit of a logarithm.
 pub(super) fn rounded(log_e: f64) -> f64 {
     (log_e * 1e4).round() / 1e4
@@ -213,6 +217,7 @@ pub(super) fn stand(
         baseline_of: of.1,
         margin: criterion.margin,
         log_e_worse: rounded(log_e_worse),
+        rollback_from: if criterion.worse.0 == Side::Above { LEAST_EVENTS } else { 0 },
         rollback_at: rounded(threshold(settings.alpha_rollback / settings.guarded() as f64)),
         log_e_better,
         log_e_better_max,

@@ -85,6 +85,8 @@ pub struct Standing {
     /// Against "not worse than the margin".
     pub log_e_worse: f64,
     pub rollback_at: f64,
+    /// With fewer bad events in the canary nothing is rolled back.
+    pub rollback_from: u64,
     /// Against "worse than the margin"; its largest value so far certifies.
     pub log_e_better: f64,
     pub log_e_better_max: f64,
@@ -95,6 +97,12 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Whether this is enough to roll back. A canary that answered nothing does no harm; events that it cannot have are
+    /// no sign of any.
+    pub fn harms(&self) -> bool {
+        self.canary_of > 0 && self.canary >= self.rollback_from && self.log_e_worse >= self.rollback_at
+    }
+
     /// The canary's rate over the baseline's, at level `1 - alpha`, valid at every look.
     pub fn interval(&self, alpha: f64) -> Interval {
         let segments: Vec<_> = self.segments.iter().map(|(s, c, b)| (Share(*s).fraction(), *c, *b)).collect();

@@ -94,9 +94,7 @@ fn incomplete(k: &Known<'_>) -> Option<Judged> {
 }
 
 fn rollback(k: &Known<'_>) -> Option<Judged> {
-    // Whoever serves nobody does no harm; events that such a canary cannot have are no sign of any.
-    let harm = |s: &&Standing| s.canary_of > 0 && s.log_e_worse >= s.rollback_at;
-    let worst = k.criteria.iter().filter(harm).max_by(|a, b| a.log_e_worse.total_cmp(&b.log_e_worse))?;
+    let worst = k.criteria.iter().filter(|s| s.harms()).max_by(|a, b| a.log_e_worse.total_cmp(&b.log_e_worse))?;
     let (canary, baseline) = worst.rates();
     let text = format!(
         "{} is worse than its margin: {} of {} ({}) in the canary, {} of {} ({}) in the baseline, log e-value {} of {}",

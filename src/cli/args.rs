@@ -14,8 +14,8 @@ mod telemetry;
 pub use bench::{BenchArgs, BenchCommand, MemoryArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs};
 pub use models::ModelCommand;
 pub use security::{AuditCommand, KeysCommand};
-pub use simulate::SimulateCommand;
 pub use telemetry::TelemetryCommand;
+pub use simulate::{RolloutArgs, SimulateCommand};
 
 /// Takes a model from a notebook to production and keeps it good there.
 #[derive(Debug, Parser)]
@@ -388,6 +388,9 @@ mod tests {
             "bench ingest",
             "simulate system --seeds 2000 --output json",
             "simulate system --seed 17",
+            "simulate rollout --rate 100 --share 5 --minutes 30 --runs 10000 --fault errors:0.005 --rule ours -o json",
+            "simulate rollout --rule article --fault conversion:0.9 --seed 7",
+            "simulate rollout --visits --unit request --delay 10 --delay-factor 1.5 --tick 1m",
             "store verify data -o json",
             "store export data --to f",
             "store import new --from f",

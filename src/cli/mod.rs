@@ -25,6 +25,7 @@ mod reload;
 mod replay;
 mod rules;
 mod simulate;
+mod simulate_rollout;
 mod source;
 mod store;
 mod table;

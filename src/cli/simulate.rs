@@ -1,4 +1,4 @@
-//! `simulate`: the real actors under seeded faults; parsers under seeded bytes. Needs no project and no server.
+//! `simulate`: the real actors under seeded faults; parsers under seeded bytes; rollouts of known faults. Needs no project and no server.
 
 use super::args::SimulateCommand;
 use super::error::{CliError, Result};
@@ -26,6 +26,7 @@ pub fn run(ctx: &Context, command: &SimulateCommand) -> Result {
                 seed: *seed,
             },
         ),
+        SimulateCommand::Rollout(args) => super::simulate_rollout::run(ctx, args),
     }
 }
 

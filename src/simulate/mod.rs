@@ -16,6 +16,7 @@ pub mod meter;
 mod naive;
 pub mod parsers;
 mod project;
+pub mod rollout;
 mod run;
 #[cfg(test)]
 mod tests;
