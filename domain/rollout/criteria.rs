@@ -67,6 +67,17 @@ impl Criterion {
         }
     }
 
+    /// Fewer bad events of the canary never roll back. Two errors among the first ten answers can reject, and three slow
+    /// ones among the first four; they are flukes of the first seconds, and a canary that plainly fails is found by the
+    /// hard-incident rule.
+    fn rollback_from(&self) -> u64 {
+        match (self.kind, self.worse.0) {
+            (Kind::Errors, _) => 3,
+            (_, Side::Above) => 8,
+            _ => 0,
+        }
+    }
+
     /// What these are counted among.
     fn among(&self, c: &SegmentCounts) -> (u64, u64) {
         match self.kind {
@@ -156,10 +167,6 @@ pub(super) const ALPHA_FLOW: f64 = 0.01;
 /// Outcomes before maturity may roll back at this part of the alpha.
 const EARLY: f64 = 0.1;
 
-/// Two errors among the first ten answers can reject; they are not what one rolls back for. A canary that only fails
-/// is found by the hard-incident rule.
-const LEAST_EVENTS: u64 = 3;
-
 /// To 1e-4: what is journalled, compared and shown, so that a verdict does not hang on the last bit of a logarithm.
 pub(super) fn rounded(log_e: f64) -> f64 {
     (log_e * 1e4).round() / 1e4
@@ -217,7 +224,7 @@ pub(super) fn stand(
         baseline_of: of.1,
         margin: criterion.margin,
         log_e_worse: rounded(log_e_worse),
-        rollback_from: if criterion.worse.0 == Side::Above { LEAST_EVENTS } else { 0 },
+        rollback_from: criterion.rollback_from(),
         rollback_at: rounded(threshold(settings.alpha_rollback / settings.guarded() as f64)),
         log_e_better,
         log_e_better_max,
