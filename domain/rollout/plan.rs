@@ -196,18 +196,22 @@ fn chain(
 ) -> Vec<Option<Span>> {
     let log_e = threshold(s.alpha_promote);
     let mut pooled = vec![Pooled::default(); criteria.len()];
-    let mut lasts = Vec::new();
+    let (mut lasts, mut passed) = (Vec::new(), Span::ZERO);
     for share in shares {
         let mut time = Some(s.dwell());
         for (c, before) in criteria.iter().zip(&pooled).filter(|(c, _)| required(s, shares, *share, c)) {
             let needs = coin(c, *share, s, rates).and_then(|coin| coin.needs(before, luck, log_e));
-            let needs = needs.and_then(|n| {
-                if n == 0.0 { Some(Span::ZERO) } else { span(n / rates.entities_per_s, maturity(c, rates)) }
+            let matures = maturity(c, rates);
+            let needs = needs.and_then(|n| match n {
+                // What the stages before gave suffices, once it is old enough.
+                0.0 => Some(Span((matures.0 - passed.0).max(0))),
+                n => span(n / rates.entities_per_s, matures),
             });
             time = time.zip(needs).map(|(a, b)| a.max(b));
         }
         lasts.push(time);
         let Some(time) = time else { break };
+        passed = Span(passed.0.saturating_add(time.0));
         for (c, before) in criteria.iter().zip(&mut pooled) {
             if let Some(coin) = coin(c, *share, s, rates) {
                 *before = coin.toss(std::mem::take(before), time.as_secs_f64() * rates.entities_per_s, luck);

@@ -1,8 +1,12 @@
 use super::*;
 use crate::time::{MINUTE, Span, Timestamp};
 
+mod entities;
 mod faults;
 mod modes;
+mod order;
+mod planned;
+mod runs;
 mod support;
 
 use support::*;

@@ -89,6 +89,15 @@ impl Run {
         self.keep(reaction)
     }
 
+    /// An input that may be refused; then nothing has changed.
+    pub fn offer(&mut self, input: Input) {
+        let before = format!("{:?}", self.rollout);
+        match self.rollout.on(input, self.now) {
+            Ok(reaction) => drop(self.keep(reaction)),
+            Err(_) => assert_eq!(before, format!("{:?}", self.rollout)),
+        }
+    }
+
     /// Through loading and warm-up.
     pub fn warm(&mut self) {
         self.on(Input::Loaded { step: self.rollout.step() });
