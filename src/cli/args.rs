@@ -14,8 +14,8 @@ mod telemetry;
 pub use bench::{BenchArgs, BenchCommand, MemoryArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs};
 pub use models::ModelCommand;
 pub use security::{AuditCommand, KeysCommand};
-pub use telemetry::TelemetryCommand;
 pub use simulate::{RolloutArgs, SimulateCommand};
+pub use telemetry::TelemetryCommand;
 
 /// Takes a model from a notebook to production and keeps it good there.
 #[derive(Debug, Parser)]
