@@ -146,7 +146,7 @@ fn naive_summary(ends: &[naive::Looks]) -> Summary {
     Summary {
         runs: ends.len() as u64,
         rolled_back,
-        promoted: 1.0 - rolled_back,
+        promoted: share(&|e| e.first.is_none()),
         inconclusive: 0.0,
         incident: 0.0,
         median_minutes_to_rollback: median(ends.iter().filter_map(|e| e.first.map(|m| m as f64)).collect()),
