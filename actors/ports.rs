@@ -164,6 +164,9 @@ pub enum RegisterError {
     Storage(String),
 }
 
+/// Asked about a version from outside when it is loaded and before it is stored; says why it is not wanted.
+pub type Accept<'a> = dyn Fn(&Arc<dyn ModelRuntime>) -> Result<(), String> + 'a;
+
 /// The registered versions, what is decided about them, and how to load one. All of it blocks.
 pub trait ModelLoader: Send + Sync {
     /// Versions of a model, oldest first, archived ones too.
@@ -180,11 +183,7 @@ pub trait ModelLoader: Send + Sync {
     ///
     /// # Errors
     /// By default this store takes nothing from outside.
-    fn register(
-        &self,
-        bundle: &[u8],
-        accept: &dyn Fn(&Arc<dyn ModelRuntime>) -> Result<(), String>,
-    ) -> Result<Manifest, RegisterError> {
+    fn register(&self, bundle: &[u8], accept: &Accept<'_>) -> Result<Manifest, RegisterError> {
         let _ = accept;
         Err(RegisterError::Refused(format!("this store takes no versions from outside ({} bytes)", bundle.len())))
     }

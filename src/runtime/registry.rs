@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use understudy_actors::ports::{ModelLoader, ModelRuntime, Progress, RegisterError, Trainer, TrainingJob};
+use understudy_actors::ports::{Accept, ModelLoader, ModelRuntime, Progress, RegisterError, Trainer, TrainingJob};
 use understudy_domain::model::Manifest;
 use understudy_domain::registry::VersionLedger;
 
@@ -56,11 +56,7 @@ impl Registry {
         Ok(None)
     }
 
-    fn take_in(
-        &self,
-        bundle: &[u8],
-        accept: &dyn Fn(&Arc<dyn ModelRuntime>) -> Result<(), String>,
-    ) -> Result<Manifest, RegisterError> {
+    fn take_in(&self, bundle: &[u8], accept: &Accept<'_>) -> Result<Manifest, RegisterError> {
         let refused = RegisterError::Refused;
         let storage = RegisterError::Storage;
         let mut files = bundle::files(bundle).map_err(refused)?;
@@ -142,11 +138,7 @@ impl ModelLoader for Registry {
         open(artefact).map_err(|e| format!("{}: {e}", dir.display()))
     }
 
-    fn register(
-        &self,
-        bundle: &[u8],
-        accept: &dyn Fn(&Arc<dyn ModelRuntime>) -> Result<(), String>,
-    ) -> Result<Manifest, RegisterError> {
+    fn register(&self, bundle: &[u8], accept: &Accept<'_>) -> Result<Manifest, RegisterError> {
         self.take_in(bundle, accept)
     }
 }

@@ -188,7 +188,7 @@ impl Requests for Varied {
             one["entities"][&self.key] = self.entity(n, i);
             one
         };
-        let (path, kind) = if n % EVENTS_EACH == 0 {
+        let (path, kind) = if n.is_multiple_of(EVENTS_EACH) {
             for i in 0..BATCH {
                 let mut event = template(&self.events, i);
                 event["id"] = format!("{}-{n}-{i}", self.run).into();
