@@ -35,6 +35,8 @@ const KIND: u32 = 3 << 30;
 const NUMBER: u32 = 0;
 const SET: u32 = 1 << 30;
 const EQUAL: u32 = 2 << 30;
+/// A set that only whole numbers are in.
+const WHOLE: u32 = 3 << 30;
 
 /// A checked ensemble, immutable; any number of threads may ask it at once.
 ///

@@ -2,7 +2,7 @@
 //! bounded sizes. What passes can be walked without a check.
 
 use super::source::{Aggregate, Forest, Leaf, Missing, Node, Precision, Split, Test, Tree};
-use super::{EQUAL, Ensemble, KIND, NUMBER, Packed, SET, transform};
+use super::{EQUAL, Ensemble, KIND, NUMBER, Packed, SET, WHOLE, transform};
 use std::collections::HashMap;
 
 /// Nodes of all trees: 256 MiB of memory.
@@ -208,20 +208,23 @@ impl Layout {
         }
         let single = self.precision == Precision::Single;
         let (kind, at) = match &split.test {
-            Test::AtMost(t) | Test::Below(t) | Test::Equal(t) if !t.is_finite() => {
-                return Err(format!("threshold {t} is not finite"));
+            Test::AtMost(t) | Test::Below(t) | Test::Equal(t) if t.is_nan() => {
+                return Err("the threshold is no number".into());
             }
-            Test::AtMost(t) => (NUMBER, if single { f64::from(*t as f32) } else { *t }),
+            // An infinite one tells missing values from all others; every number is at most the greatest.
+            Test::AtMost(t) if single => (NUMBER, f64::from((*t as f32).min(f32::MAX))),
+            Test::AtMost(t) => (NUMBER, t.min(f64::MAX)),
             // x < t is x <= the number before t.
             Test::Below(t) => (NUMBER, if single { f64::from((*t as f32).next_down()) } else { t.next_down() }),
             Test::Equal(t) => (EQUAL, if single { f64::from(*t as f32) } else { *t }),
-            Test::In(words) => {
+            Test::In(words) | Test::OneOf(words) => {
                 let start = self.sets.len();
                 if start + words.len() > MAX_EXTRA {
                     return Err(format!("the category sets have more than {MAX_EXTRA} words"));
                 }
                 self.sets.extend(words);
-                (SET, f64::from_bits((start as u64) << 32 | words.len() as u64))
+                let kind = if matches!(split.test, Test::In(_)) { SET } else { WHOLE };
+                (kind, f64::from_bits((start as u64) << 32 | words.len() as u64))
             }
         };
         self.special |= kind != NUMBER;

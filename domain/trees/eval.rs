@@ -3,7 +3,7 @@
 
 use super::build::Fill;
 use super::source::Precision;
-use super::{EQUAL, Ensemble, KIND, Packed, SET, transform};
+use super::{EQUAL, Ensemble, KIND, Packed, SET, WHOLE, transform};
 
 /// Walks side by side; more gain nothing (docs/performance.md).
 const LANES: usize = 8;
@@ -153,10 +153,10 @@ impl Ensemble {
         }
         match node.slot & KIND {
             EQUAL => x == node.at,
-            SET => {
+            kind @ (SET | WHOLE) => {
                 let (start, len) = ((node.at.to_bits() >> 32) as usize, node.at.to_bits() & u64::from(u32::MAX));
                 // Also false for no number.
-                x > -1.0 && {
+                x > -1.0 && (kind == SET || x.fract() == 0.0) && {
                     let category = x as u64;
                     category / 64 < len && self.sets[start + (category / 64) as usize] >> (category % 64) & 1 == 1
                 }

@@ -22,6 +22,8 @@ pub enum Test {
     Equal(f64),
     /// The whole part of `x` is in the set: bit `c % 64` of word `c / 64`. Negative ones are in none.
     In(Vec<u64>),
+    /// `x` is a whole number of the set.
+    OneOf(Vec<u64>),
 }
 
 /// Which values count as missing, and where they go.

@@ -146,7 +146,10 @@ fn trees(op: &Operator<'_>, weights: &Weights) -> Result<(Vec<Tree>, usize), Str
         let missing = tracks.get(i).is_some_and(|t| *t != 0);
         tree.nodes.push(Node::Split(split(modes[i], values[i], feature, (yes, no), missing).map_err(at)?));
     }
-    trees.iter_mut().for_each(one_output);
+    for tree in &mut trees {
+        one_output(tree);
+        sets(tree)?;
+    }
     Ok((trees, most))
 }
 
@@ -182,4 +185,47 @@ fn one_output(tree: &mut Tree) {
             *leaf = Leaf::One(pairs.first().map_or(0.0, |(_, v)| *v));
         }
     }
+}
+
+/// Highest category of a chain of equalities.
+const MAX_CATEGORY: f64 = 65_535.0;
+
+/// A split on a set of categories is exported as a chain of equalities that all lead to the same subtree. It is made
+/// one split again: a chain is no tree.
+fn sets(tree: &mut Tree) -> Result<(), String> {
+    let link = |node: Option<&Node>| match node {
+        Some(Node::Split(Split { test: Test::Equal(c), feature, missing, yes, no }))
+            if (0.0..=MAX_CATEGORY).contains(c) && c.fract() == 0.0 =>
+        {
+            Some((*c as u64, (*feature, *missing, *yes), *no))
+        }
+        _ => None,
+    };
+    let mut seen = vec![false; tree.nodes.len()];
+    let mut open = vec![tree.root];
+    while let Some(at) = open.pop() {
+        if seen.get(at).copied().unwrap_or(true) {
+            continue; // out of range, or not a tree: what is built of it says so
+        }
+        seen[at] = true;
+        let Some(Node::Split(split)) = tree.nodes.get(at) else { continue };
+        let (yes, mut no) = (split.yes, split.no);
+        if let Some((first, same, next)) = link(tree.nodes.get(at)) {
+            let mut categories = vec![first];
+            no = next;
+            while let Some((category, these, next)) = link(tree.nodes.get(no))
+                && these == same
+                && !std::mem::replace(&mut seen[no], true)
+            {
+                categories.push(category);
+                no = next;
+            }
+            if let (Some(Node::Split(split)), true) = (tree.nodes.get_mut(at), categories.len() > 1) {
+                split.test = Test::OneOf(super::bits(categories.into_iter(), MAX_CATEGORY as u64)?);
+                split.no = no;
+            }
+        }
+        open.extend([yes, no]);
+    }
+    Ok(())
 }

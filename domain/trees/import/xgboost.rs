@@ -46,6 +46,10 @@ pub fn read(document: &Document) -> Result<Forest, String> {
         trees.push(self::tree(tree, output, weight).map_err(|e| format!("tree {t}: {e}"))?);
     }
     let name = learner.text("objective.name")?;
+    let major = document.numbers("version").ok().and_then(|v| v.first().copied()).unwrap_or(0.0);
+    if name == "binary:logitraw" && major < 3.0 {
+        return Err("objective `binary:logitraw` saved before XGBoost 3.0: its base score was no margin then".into());
+    }
     let (steps, answer, base) = objective(name)?;
     if answer == Answer::Binary && outputs != 1 {
         return Err(format!("objective `{name}` with {outputs} classes"));
@@ -163,7 +167,7 @@ fn objective(name: &str) -> Result<(Vec<Step>, Answer, Base), String> {
     Ok(match name {
         "binary:logistic" => (logistic, Answer::Binary, Base::Probability),
         "reg:logistic" => (logistic, Answer::Values, Base::Probability),
-        "binary:logitraw" => (Vec::new(), Answer::Values, Base::Probability),
+        "binary:logitraw" => (Vec::new(), Answer::Values, Base::Margin),
         "binary:hinge" => (vec![Step::Positive], Answer::Values, Base::Margin),
         "multi:softprob" => (vec![Step::Softmax], Answer::Classes, Base::Margin),
         "multi:softmax" => (vec![Step::ArgMax], Answer::Values, Base::Margin),
