@@ -70,6 +70,20 @@ impl Ensemble {
         }
     }
 
+    /// Rows that visit many leaves, made of the splits' own values; the same for the same ensemble.
+    pub fn example_rows(&self, rows: usize) -> Vec<f64> {
+        let mut values = vec![vec![f64::NAN]; self.features];
+        for node in self.nodes.iter().filter(|n| n.slot != 0) {
+            let feature = self.slots[(node.slot & !KIND) as usize].feature as usize;
+            let set = [SET, WHOLE].contains(&(node.slot & KIND));
+            let value = if set { (values[feature].len() % 64) as f64 } else { node.at };
+            values[feature].push(value);
+        }
+        // Different strides, so that features do not move together.
+        let pick = |r: usize, f: usize| values[f][(r * (2 * f + 7) + f) % values[f].len()];
+        (0..rows * self.features).map(|i| pick(i / self.features, i % self.features)).collect()
+    }
+
     /// The slots of one row.
     fn fill(&self, row: &[f64], slots: &mut [f64]) {
         let single = self.precision == Precision::Single;
@@ -100,8 +114,8 @@ impl Ensemble {
             leaves[at..at + LANES].copy_from_slice(&found);
             at += LANES;
         }
-        for t in at..self.roots.len() {
-            [leaves[t]] = self.walk::<SPECIAL, 1>([self.roots[t]], self.depths[t], slots, [0]);
+        for (t, leaf) in leaves.iter_mut().enumerate().skip(at) {
+            [*leaf] = self.walk::<SPECIAL, 1>([self.roots[t]], self.depths[t], slots, [0]);
         }
     }
 
@@ -115,8 +129,8 @@ impl Ensemble {
             leaves[at..at + LANES].copy_from_slice(&found);
             at += LANES;
         }
-        for r in at..n {
-            [leaves[r]] = self.walk::<SPECIAL, 1>([root], depth, slots, [r * width]);
+        for (r, leaf) in leaves.iter_mut().enumerate().skip(at) {
+            [*leaf] = self.walk::<SPECIAL, 1>([root], depth, slots, [r * width]);
         }
     }
 
