@@ -175,7 +175,7 @@ fn a_version_that_does_not_fit_is_refused_and_says_why() {
     let table: [(Change, &str); 11] = [
         (|a| a.golden[2].score = 0.4, "golden.jsonl, request 3: answers 0.88"),
         (|a| a.golden.clear(), "golden.jsonl is empty"),
-        (|a| a.weights.truncate(200), "model.txt: `num_cat` is missing"),
+        (|a| a.weights.truncate(200), "model.txt: Tree=0: `leaf_value` is missing"),
         (
             |a| a.manifest.architecture["inputs"][1]["order"] = serde_json::json!(["a", "b", "b"]),
             "`c` needs an `order`",
