@@ -3,8 +3,7 @@
 use super::args::ModelCheckArgs;
 use super::error::{CliError, Result};
 use super::model_rows;
-use super::output::{json, put};
-use super::table;
+use super::output::{json, line};
 use super::target::Context;
 use crate::runtime::folder::Folder;
 use serde_json::json;
