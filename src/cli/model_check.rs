@@ -39,9 +39,11 @@ pub fn run(ctx: &Context, args: &ModelCheckArgs) -> Result {
         "worst": {"row": worst.row + 1, "answer": worst.answer, "expected": worst.expected},
     });
     if ctx.json {
-        json(&result)
+        json(&result);
     } else {
-        put(&table::pairs(&result))
+        line(&format!("{}: {} rows, largest difference {:e}", folder.what(), answers.len(), worst.difference));
+        let Worst { row, answer, expected, .. } = worst;
+        line(&format!("row {}: {answer}, expected {expected}", row + 1));
     }
     match worst.beyond {
         0 => Ok(()),
