@@ -33,5 +33,6 @@ pub mod rollout;
 pub mod route;
 pub mod time;
 pub mod trace;
+pub mod trees;
 pub mod validate;
 pub mod value;

@@ -6,6 +6,7 @@ mod demo;
 mod flights;
 mod golden;
 mod ingest;
+mod models;
 mod overload;
 mod project;
 mod reload;

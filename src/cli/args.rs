@@ -11,8 +11,10 @@ mod security;
 mod simulate;
 mod telemetry;
 
-pub use bench::{BenchArgs, BenchCommand, MemoryArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs};
-pub use models::ModelCommand;
+pub use bench::{
+    BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
+};
+pub use models::{ModelCheckArgs, ModelCommand};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::{RolloutArgs, SimulateCommand};
 pub use telemetry::TelemetryCommand;
@@ -372,6 +374,8 @@ mod tests {
             "model alias delay champion v3",
             "model alias delay challenger --remove",
             "model archive delay v1",
+            "model check made/v1 --rows rows.csv --tolerance 1e-6",
+            "bench model --model made/v1 --batch 1000",
             "feature list --quiet",
             "feature explain f --entity origin=JFK --time 2013-01-01T00:00:00Z",
             "feature verify expected.jsonl --events f.ndjson",

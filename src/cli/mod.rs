@@ -15,6 +15,8 @@ pub mod host;
 mod init;
 mod keys;
 mod log;
+mod model_check;
+mod model_rows;
 mod models;
 mod monitor;
 mod output;

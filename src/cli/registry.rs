@@ -3,6 +3,7 @@
 use super::args::ModelCommand;
 use super::client::encode;
 use super::error::{CliError, Result};
+use super::model_check;
 use super::models::{all, name};
 use super::output::{cell, json, line, put};
 use super::table;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 pub fn run(ctx: &Context, command: &ModelCommand) -> Result {
     // What cannot be sent needs no server.
     let packed = match command {
+        ModelCommand::Check(args) => return model_check::run(ctx, args),
         ModelCommand::Register { dir } => Some(bundle::pack(dir).map_err(|e| {
             CliError::new(e)
                 .hint("name the folder of a version: manifest.json and the files that it lists, nothing else")
@@ -23,6 +25,7 @@ pub fn run(ctx: &Context, command: &ModelCommand) -> Result {
     let client = &server.client;
     let of = |model: &str| format!("/v1/models/{}", encode(model));
     match command {
+        ModelCommand::Check(_) => {} // needs no server, done above
         ModelCommand::List => list(ctx, &all(client)?),
         ModelCommand::Show { model, version: None } => {
             let m = client.get(&of(model))?;

@@ -1,4 +1,5 @@
-//! A version's directory: `manifest.json`, `model.safetensors`, `profile.json`, `golden.jsonl`.
+//! A version's directory: `manifest.json`, the weights (`model.safetensors`, or a tree model in its library's own
+//! format), `profile.json`, `golden.jsonl`.
 //! Written whole or not at all; checked file by file before it is used.
 
 use serde::{Deserialize, Serialize};
@@ -8,12 +9,16 @@ use std::io::{Read, Write};
 use std::path::Path;
 use understudy_domain::model::{ArtefactFile, Manifest};
 use understudy_domain::profile::ReferenceProfile;
+use understudy_domain::trees::import::Format;
 use understudy_domain::value::Value;
 
 pub const MANIFEST: &str = "manifest.json";
 pub const WEIGHTS: &str = "model.safetensors";
 pub const PROFILE: &str = "profile.json";
 pub const GOLDEN: &str = "golden.jsonl";
+
+/// `runtime` of versions that are tree ensembles.
+pub const TREES: &str = "trees";
 
 /// Bounds of a weights file's header, checked before anything is allocated for it.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
@@ -47,6 +52,15 @@ pub fn valid_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
 }
 
+/// The file that holds a version's weights, by its runtime and format.
+pub fn weights_file(manifest: &Manifest) -> &'static str {
+    let format = || serde_json::from_value::<Format>(manifest.architecture.get("format")?.clone()).ok();
+    match manifest.runtime == TREES {
+        true => format().map_or(WEIGHTS, Format::file),
+        false => WEIGHTS,
+    }
+}
+
 impl Artefact {
     /// Stores it whole or not at all. The manifest's file list is made here.
     pub fn write(mut self, dir: &Path) -> Result<Manifest, String> {
@@ -54,7 +68,8 @@ impl Artefact {
         let golden: Result<Vec<String>, _> = self.golden.iter().map(|g| Ok(serde_json::to_string(g)? + "\n")).collect();
         let golden = golden.map_err(|e: serde_json::Error| failed(GOLDEN, &e))?;
         let profile = serde_json::to_vec_pretty(&self.profile).map_err(|e| failed(PROFILE, &e))?;
-        let files = [(WEIGHTS, self.weights), (PROFILE, profile), (GOLDEN, golden.concat().into_bytes())];
+        let weights = weights_file(&self.manifest);
+        let files = [(weights, self.weights), (PROFILE, profile), (GOLDEN, golden.concat().into_bytes())];
         let files = files.map(|(name, bytes)| (name.to_owned(), bytes));
         self.manifest.files = files
             .iter()
@@ -109,8 +124,11 @@ impl Artefact {
                 .map(|i| files.swap_remove(i).1)
                 .ok_or_else(|| at(MANIFEST, &format!("`files` does not list {name}")))
         };
-        let (weights, profile, golden) = (take(WEIGHTS)?, take(PROFILE)?, take(GOLDEN)?);
-        check_header(&weights).map_err(|e| at(WEIGHTS, &e))?;
+        let name = weights_file(&manifest);
+        let (weights, profile, golden) = (take(name)?, take(PROFILE)?, take(GOLDEN)?);
+        if name == WEIGHTS {
+            check_header(&weights).map_err(|e| at(name, &e))?;
+        }
         let profile = serde_json::from_slice(&profile).map_err(|e| at(PROFILE, &e))?;
         let golden = String::from_utf8(golden)
             .map_err(|e| e.to_string())
@@ -143,10 +161,11 @@ pub fn store(manifest: &Manifest, files: &[(String, Vec<u8>)], dir: &Path) -> Re
 }
 
 /// Memory that a version will hold once it is loaded: weights twice (by layer for batches, side by side for single
-/// rows), and its profile.
+/// rows; trees once, in less than their file takes), and its profile.
 pub fn memory(manifest: &Manifest) -> u64 {
     let bytes = |name: &str| manifest.files.iter().find(|f| f.name == name).map_or(0, |f| f.bytes);
-    bytes(WEIGHTS).saturating_mul(2).saturating_add(bytes(PROFILE))
+    let copies = if manifest.runtime == TREES { 1 } else { 2 };
+    bytes(weights_file(manifest)).saturating_mul(copies).saturating_add(bytes(PROFILE))
 }
 
 pub(super) fn read_manifest(path: &Path) -> Result<Manifest, String> {
@@ -209,7 +228,7 @@ pub fn check_header(weights: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 

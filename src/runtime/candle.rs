@@ -31,7 +31,7 @@ impl CandleModel {
         let Artefact { manifest, weights, profile, golden } = artefact;
         if manifest.runtime != "candle" {
             return Err(format!(
-                "manifest.json: runtime `{}` is not known; this program runs `candle`",
+                "manifest.json: runtime `{}` is not known; this program runs `candle` and `trees`",
                 manifest.runtime
             ));
         }
@@ -113,7 +113,7 @@ impl ModelRuntime for CandleModel {
     }
 }
 
-fn check_calibration(calibration: &Calibration) -> Result<(), String> {
+pub(super) fn check_calibration(calibration: &Calibration) -> Result<(), String> {
     match calibration {
         Calibration::None => Ok(()),
         Calibration::Platt { a, b } if a.is_finite() && *a >= 0.0 && b.is_finite() => Ok(()),
@@ -128,7 +128,7 @@ fn check_calibration(calibration: &Calibration) -> Result<(), String> {
     }
 }
 
-fn check_profile(profile: &ReferenceProfile, signature: &Signature) -> Result<(), String> {
+pub(super) fn check_profile(profile: &ReferenceProfile, signature: &Signature) -> Result<(), String> {
     let found = profile.features.iter().map(|f| f.name.as_str());
     let expected = signature.features.iter().map(|f| f.name.as_str());
     if found.eq(expected) { Ok(()) } else { Err("its features are not those of the signature".into()) }

@@ -1,14 +1,16 @@
-//! Model versions on disk, the candle runtime that serves them, and the built-in trainer.
+//! Model versions on disk, the runtimes that serve them (candle, trees), and the built-in trainer.
 
 pub(crate) mod artefact;
 pub(crate) mod bundle;
 pub(crate) mod candle;
+pub(crate) mod folder;
 mod fused;
 mod member;
 mod network;
 pub(crate) mod random;
 mod registry;
 pub(crate) mod train;
+mod trees;
 mod warm_up;
 
 pub use registry::Registry;
@@ -17,3 +19,5 @@ pub use registry::Registry;
 mod registry_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trees_tests;

@@ -5,6 +5,7 @@
 
 use super::artefact::{self, Artefact, valid_name};
 use super::candle::CandleModel;
+use super::trees::TreeModel;
 use super::{bundle, train};
 use std::fs;
 use std::io::Write;
@@ -79,8 +80,11 @@ impl Registry {
 }
 
 /// The runtime that a version is made for; answers the golden requests, or is refused.
-fn open(artefact: Artefact) -> Result<Arc<dyn ModelRuntime>, String> {
-    Ok(Arc::new(CandleModel::new(artefact)?))
+pub fn open(artefact: Artefact) -> Result<Arc<dyn ModelRuntime>, String> {
+    match artefact.manifest.runtime.as_str() {
+        artefact::TREES => Ok(Arc::new(TreeModel::new(artefact)?)),
+        _ => Ok(Arc::new(CandleModel::new(artefact)?)),
+    }
 }
 
 impl ModelLoader for Registry {

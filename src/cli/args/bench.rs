@@ -1,6 +1,7 @@
 //! The words of `bench`.
 
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
@@ -17,6 +18,8 @@ pub enum BenchCommand {
     Reload(ReloadArgs),
     /// Many predictions and events over many entities: how the memory of the server grows
     Memory(MemoryArgs),
+    /// One call of a model in this process, without a server
+    Model(ModelBenchArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -117,4 +120,20 @@ pub struct MemoryArgs {
     /// The model to ask; the first one if not said
     #[arg(long)]
     pub model: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ModelBenchArgs {
+    /// A version's folder, or one with just a tree model's file
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Rows of each call
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch: u32,
+    /// Rows to ask, as for `model check`; if not said the golden requests, or values of the trees' own splits
+    #[arg(long, value_name = "FILE")]
+    pub rows: Option<PathBuf>,
+    /// How long it is measured
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
 }

@@ -1,6 +1,6 @@
 //! `model`: versions of models, their names, and what is done with them.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -31,10 +31,24 @@ pub enum ModelCommand {
         #[arg(long, conflicts_with = "number")]
         remove: bool,
     },
+    /// Ask a model's folder for predictions and compare them with expected ones; exit 1 beyond the tolerance
+    Check(ModelCheckArgs),
     /// Take a version out of use for good; its files stay and can be looked at
     Archive {
         model: String,
         #[arg(id = "number", value_name = "VERSION")]
         version: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ModelCheckArgs {
+    /// A version's folder, or one with just model.txt (LightGBM), model.json, model.ubj (XGBoost) or model.onnx
+    pub dir: PathBuf,
+    /// CSV with a header and a column `expected` (or `expected_0`, ...), or lines of golden.jsonl
+    #[arg(long, value_name = "FILE")]
+    pub rows: PathBuf,
+    /// Largest difference, of the expected value where that is above 1
+    #[arg(long, default_value_t = 1e-6)]
+    pub tolerance: f64,
 }

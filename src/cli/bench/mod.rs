@@ -8,6 +8,7 @@ mod fold;
 mod histogram;
 mod load;
 mod memory;
+mod model;
 mod open_loop;
 mod overload;
 mod process;
@@ -38,6 +39,7 @@ const SAMPLES: usize = 300;
 
 pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
     match command {
+        BenchCommand::Model(args) => model::run(ctx, args),
         BenchCommand::Overload(args) => overload::run(ctx, args),
         BenchCommand::Reload(args) => reload::run(ctx, args),
         BenchCommand::Telemetry(args) => telemetry::run(ctx, args),
