@@ -6,7 +6,7 @@ use std::sync::Arc;
 use understudy_domain::entity::EntityIds;
 use understudy_domain::event::{IngestOutcome, LoggedEvent};
 use understudy_domain::model::{Provenance, Signature};
-use understudy_domain::prediction::{Finding, OutcomeStatus, PredictionRecord};
+use understudy_domain::prediction::{Finding, OutcomeStatus, PredictionRecord, ServedArm};
 use understudy_domain::time::Timestamp;
 use understudy_domain::trace::TraceContext;
 use understudy_domain::value::Value;
@@ -17,6 +17,8 @@ pub struct PredictCommand {
     pub model: String,
     /// Pins a version; the routing table decides if absent.
     pub version: Option<String>,
+    /// Chooses a side of a rollout, for testing; such an answer is no evidence.
+    pub arm: Option<ServedArm>,
     /// The caller's id: makes the prediction id reproducible and the request idempotent.
     pub request_id: Option<String>,
     /// Event time of the request; only while a recorded stream is the clock. Default: now.

@@ -4,9 +4,11 @@
 //! entity features are read from the shards' published tables, and only the log is on another thread.
 
 mod admin;
+mod arms;
 mod behind;
 mod predict;
 mod replay;
+mod rollouts;
 
 pub use predict::{refusal_code, verdict_name};
 

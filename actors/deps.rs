@@ -4,7 +4,9 @@ use crate::admission::AdmissionLimits;
 use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::model_host::ModelRun;
-use crate::ports::{Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, Telemetry, Trainer};
+use crate::ports::{
+    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RolloutJournal, Telemetry, Trainer,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use understudy_domain::residency::Budget;
@@ -121,6 +123,7 @@ pub struct Deps {
     pub predictions: Arc<dyn PredictionLog>,
     pub outcomes: Arc<dyn OutcomeLog>,
     pub features: Arc<dyn FeatureStore>,
+    pub rollouts: Arc<dyn RolloutJournal>,
     pub loader: Arc<dyn ModelLoader>,
     pub trainer: Arc<dyn Trainer>,
     pub counters: Arc<Counters>,

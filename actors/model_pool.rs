@@ -29,9 +29,11 @@ use understudy_domain::residency::{Resident, Standing};
 use understudy_domain::route::RouteTable;
 
 mod loads;
+mod routes;
 mod versions;
 
 use loads::Loads;
+pub use routes::{RolloutRoute, SetRoute};
 pub use versions::{AliasChanged, ArchiveVersion, RegisterVersion, Registered, SetAlias};
 
 /// A version ready to serve; what a generation makes of it is in its `Bound`. Whoever holds it keeps it in memory.
@@ -196,7 +198,13 @@ impl ModelPool {
             .keys()
             .filter_map(|model| Some((model.to_string(), self.state.champion(model)?)))
             .collect();
-        self.state.table = Arc::new(RouteTable::champions(registered + changes, champions));
+        let mut table = RouteTable::champions(registered + changes, champions);
+        for (model, ledger) in &self.state.ledgers {
+            if let Some(route) = &ledger.route {
+                table.models.insert(model.to_string(), route.clone());
+            }
+        }
+        self.state.table = Arc::new(table);
         let routed = |l: &&Arc<LoadedModel>| self.state.standing(&l.model, &l.version) > Standing::Idle;
         let apply = ApplyRoutes {
             table: self.state.table.clone(),

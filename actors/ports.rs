@@ -1,5 +1,6 @@
 //! What the actors need from the outside. `src` implements these; tests bring their own.
 
+use crate::rollout::JournalLine;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,6 +113,15 @@ pub trait OutcomeLog: Send + Sync {
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit;
     /// Visits outcomes in order of arrival, starting at position `from` (0 = all).
     fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError>;
+}
+
+/// The journals of rollouts, one each; what was appended is durable when `append` returns. All of it blocks.
+pub trait RolloutJournal: Send + Sync {
+    /// Ids of a model's rollouts, oldest first.
+    fn list(&self, model: &str) -> Result<Vec<String>, StoreError>;
+    fn append(&self, id: &str, lines: &[JournalLine]) -> Result<(), StoreError>;
+    /// Every line, in order. A last line that was cut off while it was written is left out.
+    fn read(&self, id: &str) -> Result<Vec<JournalLine>, StoreError>;
 }
 
 /// Cold entity state and snapshots of a feature shard.

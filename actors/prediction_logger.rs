@@ -7,6 +7,7 @@
 //! **On restart** the joiner is rebuilt from both logs, when all that was given to them before is settled.
 
 mod outcomes;
+mod rollouts;
 
 use crate::api::Refusal;
 use crate::deps::Deps;
@@ -16,9 +17,11 @@ use crate::generation::Current;
 use crate::guard::Vitals;
 use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionsServed};
 use crate::ports::{Commit, MessageSpan, StoreError};
+use crate::rollout::{Board, RolloutFact};
 use actix::prelude::*;
-use outcomes::Post;
-pub use outcomes::{PostOutcomes, status_name};
+pub use outcomes::{FollowOutcomes, PostOutcomes, status_name};
+use outcomes::{Post, outcome_specs};
+pub use rollouts::{AnswerFailed, LogShadow, TellRollouts};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -27,12 +30,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use understudy_domain::catalog::Catalog;
 use understudy_domain::join::{Joined, Joiner, PredictionRef};
-use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus, PredictionId, PredictionRecord};
-use understudy_domain::project::OutcomeSpec;
+use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus, PredictionId, PredictionRecord, ServedArm};
 use understudy_domain::time::{Span, Timestamp};
 use understudy_domain::trace::TraceContext;
 
-/// Records written to the log at once when they come faster than the actor writes.
+/// Records written to the log at once.
 const GROUP: usize = 1024;
 /// How long a group waits for company: a commit costs the same for one record as for hundreds. A crash of the
 /// process loses at most this much of what async mode has answered.
@@ -58,11 +60,6 @@ pub struct LogPrediction {
 #[rtype(result = "Result<(), Refusal>")]
 pub struct FlushLog;
 
-/// The project changed: outcomes of added models are joined from now on, those of removed ones no more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct FollowOutcomes;
-
 /// Replies when everything logged before can be read, or could not be written.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -78,6 +75,9 @@ pub struct PredictionLogger {
     vitals: Arc<Vitals>,
     /// Records sent to this actor and not yet taken by the log; the cells add, this actor subtracts.
     queued: Arc<AtomicU64>,
+    board: Arc<Board>,
+    /// For the rollout controller, in order.
+    facts: Vec<RolloutFact>,
     /// Groups on their way to the log, oldest first.
     commits: VecDeque<(u64, Commit)>,
     /// Posts that wait until their outcomes are durable, oldest first.
@@ -108,8 +108,7 @@ struct State {
 
 impl State {
     fn new(deps: &Deps, catalog: &Catalog) -> State {
-        let specs =
-            catalog.models.iter().filter_map(|(name, m)| m.spec.outcome.clone().map(|o| (name.clone(), o))).collect();
+        let specs = outcome_specs(catalog);
         State {
             joiner: Joiner::new(specs, deps.settings.max_pending),
             served: HashSet::new(),
@@ -119,10 +118,6 @@ impl State {
             expired_at: Timestamp::MIN,
         }
     }
-}
-
-fn outcome_specs(catalog: &Catalog) -> BTreeMap<String, OutcomeSpec> {
-    catalog.models.iter().filter_map(|(name, m)| m.spec.outcome.clone().map(|o| (name.clone(), o))).collect()
 }
 
 fn reference(record: &PredictionRecord) -> PredictionRef {
@@ -137,13 +132,21 @@ fn reference(record: &PredictionRecord) -> PredictionRef {
 }
 
 impl PredictionLogger {
-    pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, queued: Arc<AtomicU64>) -> Self {
+    pub fn new(
+        deps: Arc<Deps>,
+        current: Current,
+        vitals: Arc<Vitals>,
+        queued: Arc<AtomicU64>,
+        board: Arc<Board>,
+    ) -> Self {
         let state = State::new(&deps, &current.load().catalog);
         PredictionLogger {
             deps,
             current,
             vitals,
             queued,
+            board,
+            facts: Vec::new(),
             commits: VecDeque::new(),
             posts: VecDeque::new(),
             posted: 0,
@@ -219,6 +222,9 @@ impl PredictionLogger {
         }
         let mut records = Vec::new();
         self.deps.predictions.scan(None, PredictionId(0), &mut |r| {
+            if r.placement.arm == ServedArm::Shadow {
+                return ControlFlow::Continue(());
+            }
             records.push((r.time, reference(&r)));
             self.monitor(&r.model.clone(), PredictionsServed(vec![Arc::new(r)]));
             ControlFlow::Continue(())
@@ -269,6 +275,7 @@ impl PredictionLogger {
         }
         let now = self.now(time);
         if let Some(joined) = self.state.joiner.on_prediction(r, now) {
+            self.note_outcome(&joined, time);
             self.observe(joined);
         }
         self.expire(now);
@@ -278,6 +285,7 @@ impl PredictionLogger {
         let now = self.now(outcome.time);
         let (status, joined) = self.state.joiner.on_outcome(outcome, now);
         if let Some(joined) = joined {
+            self.note_outcome(&joined, outcome.time);
             self.observe(joined);
         }
         self.expire(now);
@@ -298,7 +306,7 @@ impl PredictionLogger {
     /// One message per model, however many records.
     fn tell_monitors(&self, group: &[Arc<PredictionRecord>]) {
         let mut by_model: BTreeMap<&str, Vec<Arc<PredictionRecord>>> = BTreeMap::new();
-        for record in group {
+        for record in group.iter().filter(|r| r.placement.arm != ServedArm::Shadow) {
             by_model.entry(&record.model).or_default().push(record.clone());
         }
         for (model, served) in by_model {
@@ -312,6 +320,7 @@ impl PredictionLogger {
             return;
         }
         self.settle();
+        self.tell_rollouts();
         let group = std::mem::take(&mut self.state.group);
         self.tell_monitors(&group);
         self.deps.telemetry.predictions(&group);
@@ -359,6 +368,9 @@ impl Handler<LogPrediction> for PredictionLogger {
         fault_point!("prediction_logger.log");
         self.join_prediction(&reference(&m.record), m.record.time);
         fault_point!("prediction_logger.joined");
+        if m.record.placement.segment.is_some() && !self.board.is_empty() {
+            self.note(RolloutFact::Served(m.record.clone()));
+        }
         // Seen by joins and monitors, but not on record: the answer says so.
         if let Err(e) = self.deps.predictions.accepting() {
             self.in_hand = 0;
@@ -396,15 +408,6 @@ impl Handler<WriteGroup> for PredictionLogger {
 
     fn handle(&mut self, _: WriteGroup, _: &mut Self::Context) {
         self.write_group();
-    }
-}
-
-impl Handler<FollowOutcomes> for PredictionLogger {
-    type Result = ();
-
-    fn handle(&mut self, _: FollowOutcomes, _: &mut Self::Context) {
-        let specs = outcome_specs(&self.current.load().catalog);
-        self.state.joiner.follow(specs, self.deps.settings.max_pending);
     }
 }
 

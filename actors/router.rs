@@ -15,6 +15,7 @@ use crate::supervise;
 use actix::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use understudy_domain::prediction::{Placement, ServedArm};
 use understudy_domain::route::RouteTable;
 
 /// Which version answers?
@@ -24,6 +25,8 @@ pub struct RoutePrediction {
     pub model: Arc<str>,
     /// Pins a version.
     pub version: Option<String>,
+    /// Chooses a side of the rollout, for testing.
+    pub arm: Option<ServedArm>,
     /// What the request sticks to its version by.
     pub unit: String,
 }
@@ -33,6 +36,7 @@ pub enum Routed {
     /// Send `LoadHere`.
     NotLoaded {
         version: String,
+        placement: Placement,
         /// Answers in its place if it cannot be loaded; `None` for the baseline itself and where a version was pinned.
         instead: Option<String>,
     },
@@ -43,6 +47,7 @@ pub enum Routed {
 pub struct Route {
     pub version: Arc<str>,
     pub epoch: u64,
+    pub placement: Placement,
     pub model: Arc<LoadedModel>,
     pub instance: Addr<ModelInstance>,
 }
@@ -53,6 +58,7 @@ pub struct Route {
 pub struct LoadHere {
     pub model: Arc<str>,
     pub version: String,
+    pub placement: Placement,
 }
 
 /// The new table, and the models it needs: swapped together, so no request sees half of it.
@@ -124,25 +130,38 @@ impl Router {
         hosted
     }
 
-    fn lead(&self, Hosted { model, instance }: Hosted) -> Route {
+    fn lead(&self, Hosted { model, instance }: Hosted, placement: Placement) -> Route {
         model.touch();
-        Route { version: model.version.clone(), epoch: self.table.epoch, model, instance }
+        Route { version: model.version.clone(), epoch: self.table.epoch, placement, model, instance }
+    }
+
+    /// The side that was asked for; the canary is the last version of the route.
+    fn side(&self, model: &str, arm: ServedArm) -> Option<String> {
+        let versions = &self.table.models.get(model)?.versions;
+        (if arm == ServedArm::Canary { versions.last() } else { versions.first() }).cloned()
     }
 
     fn route(&self, m: RoutePrediction) -> Result<Routed, Refusal> {
-        let (version, instead) = match m.version {
-            Some(version) => (version, None),
+        let none = || Refusal::NoVersion {
+            detail: format!("model `{0}` has no version yet: `understudy train {0}` makes one", m.model),
+        };
+        let chosen = m.version.or_else(|| self.side(&m.model, m.arm?));
+        let (version, placement, instead) = match chosen {
+            Some(version) => {
+                let slot = self.table.assign(&m.model, &m.unit).map_or(0, |a| a.placement.slot);
+                let placement = Placement { arm: ServedArm::Override, slot, ..Placement::default() };
+                (version, placement, None)
+            }
             None => {
-                let assigned = self.table.assign(&m.model, &m.unit).ok_or_else(|| Refusal::NoVersion {
-                    detail: format!("model `{0}` has no version yet: `understudy train {0}` makes one", m.model),
-                })?;
+                let assigned = self.table.assign(&m.model, &m.unit).ok_or_else(none)?;
                 let baseline = self.table.models.get(&*m.model).and_then(|r| r.versions.first());
-                (assigned.version.to_string(), baseline.filter(|b| *b != assigned.version).cloned())
+                let instead = baseline.filter(|b| *b != assigned.version).cloned();
+                (assigned.version.to_string(), assigned.placement, instead)
             }
         };
         Ok(match self.instances.get(&(m.model, version.clone())) {
-            Some(hosted) => Routed::Ready(self.lead(hosted.clone())),
-            None => Routed::NotLoaded { version, instead },
+            Some(hosted) => Routed::Ready(self.lead(hosted.clone(), placement)),
+            None => Routed::NotLoaded { version, placement, instead },
         })
     }
 }
@@ -182,10 +201,10 @@ impl Handler<LoadHere> for Router {
         Box::pin(
             async move { acquired.await.map_err(|e| Refusal::Internal { detail: format!("model pool: {e}") })? }
                 .into_actor(self)
-                .map(|loaded, router, _| {
+                .map(move |loaded, router, _| {
                     fault_point!("router.hosted");
                     let hosted = router.host(loaded?);
-                    Ok(router.lead(hosted))
+                    Ok(router.lead(hosted, m.placement))
                 }),
         )
     }

@@ -14,6 +14,7 @@ use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
 use crate::prediction_logger::{FlushLog, PredictionLogger};
 use crate::residents::Residents;
+use crate::rollout::{Board, RolloutController};
 use crate::start_pass::StartPass;
 use crate::supervise;
 use crate::trainer::{Jobs, Trainer};
@@ -42,6 +43,9 @@ pub struct System {
     pub(crate) trainer: Addr<Trainer>,
     pub(crate) jobs: Jobs,
     pub(crate) models: Published,
+    /// The rollouts that run.
+    pub board: Arc<Board>,
+    pub(crate) rollouts: Addr<RolloutController>,
     residents: Arc<Residents>,
     pub(crate) queued: Arc<AtomicU64>,
     pub(crate) answers: Mutex<Recent<StoredAnswer>>,
@@ -120,7 +124,9 @@ impl System {
         let current = Generation::new(declared, Arc::new(features), &monitors);
         let current: Current = Arc::new(ArcSwap::from_pointee(current));
         let health = vitals("prediction_logger".into());
-        let logger = PredictionLogger::new(deps.clone(), current.clone(), health.clone(), queued.clone());
+        let board = Arc::<Board>::default();
+        let logger =
+            PredictionLogger::new(deps.clone(), current.clone(), health.clone(), queued.clone(), board.clone());
         let logger = supervise::start_on(&threads.logging, logger, health);
         let health = vitals("event_logger".into());
         let events = EventLogger::new(deps.clone(), current.clone(), health.clone(), logger.clone(), pass);
@@ -130,6 +136,18 @@ impl System {
         let health = vitals("model_pool".into());
         let pool = ModelPool::new(deps.clone(), current.clone(), health.clone(), models.clone(), residents.clone());
         let pool = supervise::start_on(&threads.control, pool, health);
+        let health = vitals("rollout_controller".into());
+        let rollouts = RolloutController::new(
+            deps.clone(),
+            current.clone(),
+            health.clone(),
+            board.clone(),
+            pool.clone(),
+            logger.clone(),
+            models.clone(),
+        );
+        let rollouts = supervise::start_on(&threads.control, rollouts, health);
+        board.set_controller(rollouts.clone());
         let jobs = Jobs::default();
         let health = vitals("trainer".into());
         let trainer = Trainer::new(deps.clone(), current.clone(), health.clone(), pool.clone(), jobs.clone());
@@ -145,6 +163,8 @@ impl System {
             trainer,
             jobs,
             models,
+            board,
+            rollouts,
             residents,
             queued,
             answers,

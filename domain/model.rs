@@ -70,5 +70,9 @@ pub struct Manifest {
     /// Scores at or above it get the positive label.
     pub threshold: f64,
     pub provenance: Provenance,
+    /// Median time of an answer, in microseconds, that the version is held to take while a recorded stream is the clock;
+    /// see [`crate::rollout::LatencySource`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_latency_us: Option<u32>,
     pub files: Vec<ArtefactFile>,
 }

@@ -5,6 +5,7 @@ use crate::fixed_hash;
 use crate::time::Timestamp;
 use crate::value::Value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -124,6 +125,60 @@ pub struct Timing {
     pub total_us: u32,
 }
 
+/// Which side of a rollout a request was on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServedArm {
+    /// The champion's; without a rollout everything is.
+    #[default]
+    Baseline,
+    Canary,
+    /// A copy: the answer was given to nobody.
+    Shadow,
+    /// The caller asked for it; no evidence of anything.
+    Override,
+}
+
+impl ServedArm {
+    pub fn name(self) -> &'static str {
+        match self {
+            ServedArm::Baseline => "baseline",
+            ServedArm::Canary => "canary",
+            ServedArm::Shadow => "shadow",
+            ServedArm::Override => "override",
+        }
+    }
+}
+
+/// How a request came to its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    pub arm: ServedArm,
+    /// Slot of its unit; see [`crate::route::slot`].
+    pub slot: u16,
+    /// Slots that lead to this arm: its propensity in basis points.
+    pub weight: u16,
+    /// Segment of the rollout that set these shares.
+    pub segment: Option<u32>,
+    /// The arm's version failed or could not be loaded: `version` of the record answered in its place.
+    pub instead: bool,
+}
+
+impl Placement {
+    /// Chance that a unit drawn at random comes to this arm.
+    pub fn propensity(&self) -> f64 {
+        f64::from(self.weight) / crate::route::SLOTS as f64
+    }
+}
+
+impl Default for Placement {
+    /// Of requests before there were rollouts.
+    fn default() -> Self {
+        let weight = crate::route::SLOTS as u16;
+        Placement { arm: ServedArm::Baseline, slot: 0, weight, segment: None, instead: false }
+    }
+}
+
 /// One prediction as logged. The vector's names are the signature of (model, version), in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PredictionRecord {
@@ -134,6 +189,7 @@ pub struct PredictionRecord {
     pub feature_set: String,
     /// Epoch of the routing table that chose the version.
     pub epoch: u64,
+    pub placement: Placement,
     /// The caller's id of the request, if it brought one.
     pub request_id: Option<String>,
     /// Event time of the request: features are as of this instant.
@@ -153,6 +209,29 @@ pub struct PredictionRecord {
     pub verdict: Verdict,
     pub findings: Vec<Finding>,
     pub timing: Timing,
+}
+
+impl PredictionRecord {
+    /// What the request stuck to its version by; see [`unit_of`].
+    pub fn unit(&self, declared: Option<&str>) -> Cow<'_, str> {
+        unit_of(declared, &self.entities, &self.context, self.request_id.as_deref(), self.id)
+    }
+}
+
+/// What a request sticks to its version by: the declared entity key or context field, else the request's id, else the
+/// prediction's.
+pub fn unit_of<'a>(
+    declared: Option<&str>,
+    entities: &'a EntityIds,
+    context: &'a BTreeMap<String, Value>,
+    request_id: Option<&'a str>,
+    id: PredictionId,
+) -> Cow<'a, str> {
+    let named = declared.and_then(|unit| {
+        let entity = entities.get(unit).and_then(|id| id.as_deref());
+        entity.map(Cow::Borrowed).or_else(|| context.get(unit).map(|v| Cow::Owned(v.to_string())))
+    });
+    named.or_else(|| request_id.map(Cow::Borrowed)).unwrap_or_else(|| Cow::Owned(id.to_string()))
 }
 
 /// What an outcome is about.

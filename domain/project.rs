@@ -7,6 +7,7 @@ pub use train::{Algorithm, CalibrationMethod, ClassWeight, TrainSpec};
 
 use crate::prediction::Policy;
 use crate::retraining::RetrainingSpec;
+use crate::rollout::RolloutSpec;
 use crate::time::Span;
 use crate::value::{Value, ValueType};
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,9 @@ pub struct ModelSpec {
     pub train: Option<TrainSpec>,
     /// When and how the model is mended; without it nothing evaluates it.
     pub retraining: Option<RetrainingSpec>,
+    /// How challengers come in.
+    #[serde(default)]
+    pub rollout: RolloutSpec,
 }
 
 fn positive() -> String {
@@ -247,6 +251,9 @@ pub struct OutcomeSpec {
     /// A cohort is judged when it is this old.
     #[serde(default = "one_day")]
     pub matures_after: Span,
+    /// A prediction without an outcome when it matures counts as the negative one (a click that did not come).
+    #[serde(default)]
+    pub absence_means_negative: bool,
     /// No outcome by then: the prediction is expired.
     #[serde(default = "one_week")]
     pub expires_after: Span,

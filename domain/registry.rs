@@ -1,6 +1,7 @@
 //! What is decided about a model's registered versions: the names that lead to one, and which are out of use.
 //! Kept as one value per model, so that it is changed and stored as a whole.
 
+use crate::route::ModelRoute;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +22,9 @@ pub struct VersionLedger {
     pub aliases: BTreeMap<String, String>,
     #[serde(default)]
     pub archived: BTreeSet<String>,
+    /// Where a rollout sends requests; without one the champion gets them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<ModelRoute>,
 }
 
 /// Why a change was not made.
@@ -140,6 +144,19 @@ impl VersionLedger {
         let mut next = self.clone();
         next.aliases.remove(alias);
         next.changes += 1;
+        Ok(next)
+    }
+
+    /// Requests go this way from now on; `None` is back to the champion.
+    pub fn with_route(&self, route: Option<ModelRoute>, versions: &[String]) -> Result<VersionLedger, LedgerRefusal> {
+        for version in route.iter().flat_map(|r| &r.versions) {
+            self.usable(version, versions)?;
+        }
+        let mut next = self.clone();
+        if next.route != route {
+            next.route = route;
+            next.changes += 1;
+        }
         Ok(next)
     }
 

@@ -7,6 +7,7 @@
 mod counts;
 mod criteria;
 mod decision;
+mod declared;
 mod entities;
 mod input;
 mod machine;
@@ -15,12 +16,14 @@ mod plan;
 mod settings;
 mod share;
 mod state;
+mod tally;
 mod tick;
 mod verdict;
 
 pub use counts::{Arm, ArmCounts, FirstAnswers, OutcomeCounts, SegmentCounts};
 pub use criteria::{Criterion, Kind};
 pub use decision::{Decision, Reason, Standing, Verdict};
+pub use declared::RolloutSpec;
 pub use entities::{AnswerFacts, EntityCounter, LatencyLimit, MAX_ENTITIES, OutcomeFacts};
 pub use input::{Action, AlertKind, Fault, Input, JournalEntry, Reaction, Refused, ShadowReport, Start, Tick};
 pub use machine::{Difference, Rollout};
@@ -30,6 +33,7 @@ pub use settings::{
 };
 pub use share::Share;
 pub use state::State;
+pub use tally::{Counting, FailedAnswer, LatencySource, Tally};
 
 #[cfg(test)]
 mod tests;

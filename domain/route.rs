@@ -3,9 +3,10 @@
 //! `slot = XXH3-64(seed 0, salt bytes, 0x1f, unit bytes) mod 10,000`. Test vectors (salt, unit, slot):
 //! ("delay", "UA", 9008), ("delay", "", 4588), ("", "user-1", 5843), ("exp-2", "Zürich", 9575).
 
+use crate::prediction::{Placement, ServedArm};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Slots per model; one slot is one basis point of the traffic.
 pub const SLOTS: usize = 10_000;
@@ -17,6 +18,11 @@ pub fn slot(salt: &str, unit: &str) -> u16 {
     h.update(&[0x1f]);
     h.update(unit.as_bytes());
     (h.digest() % SLOTS as u64) as u16
+}
+
+/// Tells units apart where they are counted.
+pub fn unit_hash(unit: &str) -> u64 {
+    xxh3_64(unit.as_bytes())
 }
 
 /// Routes of all models, swapped as a whole; `epoch` grows with each change and is logged.
@@ -32,7 +38,7 @@ pub struct Assignment<'a> {
     pub version: &'a str,
     /// Position of the version in `ModelRoute::versions`.
     pub index: usize,
-    pub slot: u16,
+    pub placement: Placement,
     pub epoch: u64,
 }
 
@@ -43,7 +49,11 @@ pub struct ModelRoute {
     pub salt: String,
     /// The first is the baseline.
     pub versions: Vec<String>,
+    /// Of the rollout that set the shares; logged with each prediction.
+    pub segment: Option<u32>,
     slots: Vec<u16>,
+    /// Slots of each version.
+    weights: Vec<u16>,
 }
 
 /// `count` slots in a row that one version serves.
@@ -54,6 +64,13 @@ pub struct Range {
     /// Slot after the last.
     pub until: u16,
     pub version: String,
+    /// Position among the versions; the baseline is 0.
+    #[serde(default, skip_serializing_if = "baseline")]
+    pub index: u16,
+}
+
+fn baseline(index: &u16) -> bool {
+    *index == 0
 }
 
 impl RouteTable {
@@ -87,14 +104,54 @@ impl RouteTable {
         let route = self.models.get(model)?;
         let slot = slot(&route.salt, unit);
         let index = usize::from(route.slots[usize::from(slot)]);
-        Some(Assignment { version: &route.versions[index], index, slot, epoch: self.epoch })
+        let arm = if index == 0 { ServedArm::Baseline } else { ServedArm::Canary };
+        let placement = Placement { arm, slot, weight: route.weights[index], segment: route.segment, instead: false };
+        Some(Assignment { version: &route.versions[index], index, placement, epoch: self.epoch })
     }
 }
 
 impl ModelRoute {
     /// Everything to one version.
     pub fn single(salt: &str, version: &str) -> Self {
-        ModelRoute { salt: salt.into(), versions: vec![version.into()], slots: vec![0; SLOTS] }
+        ModelRoute::new(salt.into(), vec![version.into()], None, vec![0; SLOTS])
+    }
+
+    fn new(salt: String, versions: Vec<String>, segment: Option<u32>, slots: Vec<u16>) -> Self {
+        let mut weights = vec![0; versions.len()];
+        slots.iter().for_each(|i| weights[usize::from(*i)] += 1);
+        ModelRoute { salt, versions, segment, slots, weights }
+    }
+
+    /// The same, as a segment of a rollout.
+    pub fn in_segment(mut self, segment: u32) -> Self {
+        self.segment = Some(segment);
+        self
+    }
+
+    /// Where a unit is put by this route alone.
+    pub fn index_of(&self, unit: &str) -> usize {
+        usize::from(self.slots[usize::from(slot(&self.salt, unit))])
+    }
+
+    /// `canary` gets `share` slots and `baseline` the rest; both may be one version, tested against itself. Where `before`
+    /// is the same rollout's route, units that are in the canary stay there as long as its share does not shrink.
+    pub fn rollout(before: Option<&ModelRoute>, salt: &str, arms: (&str, &str), share: u32) -> Result<Self, String> {
+        if share as usize > SLOTS {
+            return Err(format!("{share} slots; at most {SLOTS} (100 %) can be given out"));
+        }
+        let versions = vec![arms.0.to_owned(), arms.1.to_owned()];
+        let before = before.filter(|b| b.salt == salt && b.versions == versions);
+        let mut slots = vec![0u16; SLOTS];
+        let mut left = share;
+        let held = |slot: &usize| before.is_some_and(|b| b.slots[*slot] == 1);
+        for slot in (0..SLOTS).filter(held).chain((0..SLOTS).filter(|s| !held(s))) {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            slots[slot] = 1;
+        }
+        Ok(ModelRoute::new(salt.to_owned(), versions, None, slots))
     }
 
     /// Shares in basis points, one range of slots after another from slot 0. The first version is
@@ -131,16 +188,12 @@ impl ModelRoute {
             }
         }
         let versions = shares.iter().map(|(v, _)| v.to_string()).collect();
-        Ok(ModelRoute { salt: self.salt.clone(), versions, slots })
+        Ok(ModelRoute::new(self.salt.clone(), versions, self.segment, slots))
     }
 
     /// Basis points that each version serves, in order of `versions`.
     pub fn shares(&self) -> Vec<(&str, u32)> {
-        let mut counts = vec![0; self.versions.len()];
-        for i in &self.slots {
-            counts[usize::from(*i)] += 1;
-        }
-        self.versions.iter().map(String::as_str).zip(counts).collect()
+        self.versions.iter().map(String::as_str).zip(self.weights.iter().map(|w| u32::from(*w))).collect()
     }
 
     /// The resolved table.
@@ -151,7 +204,7 @@ impl ModelRoute {
             .map(|run| {
                 let until = from + run.len() as u16;
                 let version = self.versions[usize::from(run[0])].clone();
-                Range { from: std::mem::replace(&mut from, until), until, version }
+                Range { from: std::mem::replace(&mut from, until), until, version, index: run[0] }
             })
             .collect()
     }
@@ -181,13 +234,15 @@ fn check(shares: &[(&str, u32)], known: &[&str]) -> Result<(), String> {
 struct Runs {
     salt: String,
     versions: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    segment: Option<u32>,
     ranges: Vec<Range>,
 }
 
 impl From<ModelRoute> for Runs {
     fn from(r: ModelRoute) -> Self {
         let ranges = r.ranges();
-        Runs { salt: r.salt, versions: r.versions, ranges }
+        Runs { salt: r.salt, versions: r.versions, segment: r.segment, ranges }
     }
 }
 
@@ -196,7 +251,10 @@ impl TryFrom<Runs> for ModelRoute {
     fn try_from(r: Runs) -> Result<Self, String> {
         let mut slots = Vec::with_capacity(SLOTS);
         for range in &r.ranges {
-            let i = r.versions.iter().position(|v| *v == range.version);
+            // Two arms may be one version; tables from before there was an index have none of those.
+            let given = usize::from(range.index);
+            let named = |i: &usize| r.versions.get(*i) == Some(&range.version);
+            let i = Some(given).filter(named).or_else(|| r.versions.iter().position(|v| *v == range.version));
             let i = i.ok_or_else(|| format!("range of `{}`, which is not among the versions", range.version))?;
             if usize::from(range.from) != slots.len() || range.until <= range.from || usize::from(range.until) > SLOTS {
                 return Err(format!(
@@ -211,7 +269,7 @@ impl TryFrom<Runs> for ModelRoute {
         if slots.len() != SLOTS {
             return Err(format!("ranges end at slot {}; they must cover all {SLOTS}", slots.len()));
         }
-        Ok(ModelRoute { salt: r.salt, versions: r.versions, slots })
+        Ok(ModelRoute::new(r.salt, r.versions, r.segment, slots))
     }
 }
 

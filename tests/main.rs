@@ -11,6 +11,7 @@ mod overload;
 mod project;
 mod reload;
 mod replay;
+mod rollout;
 mod security;
 mod storage_faults;
 mod supervision;

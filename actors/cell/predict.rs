@@ -1,22 +1,24 @@
 //! Features, validation, route, model, log: one prediction.
 
+use super::arms::{Attempt, Placed};
 use super::{Cell, StoredAnswer, mailbox};
 use crate::api::{Answer, PredictCommand, Refusal};
 use crate::feature_set::FeatureSet;
 use crate::feature_shard::LoadEntity;
-use crate::generation::{Generation, Served};
+use crate::generation::{Bound, Generation, Served};
 use crate::model_instance;
 use crate::monitor::PredictionRefused;
 use crate::router::{LoadHere, Route, RoutePrediction, Routed};
+use std::cell::RefCell;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use understudy_domain::catalog::ModelPlan;
 use understudy_domain::features::{Lookup, Vector, VectorPlan};
 use understudy_domain::fixed_hash;
-use understudy_domain::prediction::{PredictionId, PredictionRecord, Timing, Verdict};
+use understudy_domain::prediction::{PredictionId, PredictionRecord, Timing, Verdict, unit_of};
 use understudy_domain::time::Timestamp;
 use understudy_domain::trace::TraceContext;
+use understudy_domain::validate::Validation;
 use understudy_domain::value::Value;
 
 /// A request id in flight; keeps the answer, if there is one, when dropped.
@@ -40,8 +42,16 @@ impl Drop for Claim<'_> {
     }
 }
 
+/// What a version made of a request.
+struct Ran {
+    bound: Arc<Bound>,
+    vector: Vector,
+    validation: Validation,
+    score: f64,
+}
+
 /// Splits a request's time into steps.
-struct Laps(Instant);
+pub(super) struct Laps(Instant);
 
 impl Laps {
     fn lap(&mut self) -> u32 {
@@ -71,9 +81,16 @@ impl Cell {
         }
         // A caller that is gone drops this future anywhere: the id must not stay in flight.
         let claim = repeat.map(|(key, asked)| Claim { cell: self, key, asked, time, answer: None });
-        let result = match tokio::time::timeout(deadline, self.answer(generation, served, command, time)).await {
+        let placed = RefCell::new(None);
+        let answer = self.answer(generation, served, command, time, &placed);
+        let result = match tokio::time::timeout(deadline, answer).await {
             Ok(result) => result,
-            Err(_) => Err(Refusal::Deadline),
+            Err(_) => {
+                if let Some(placed) = placed.take() {
+                    self.failed(&placed.attempt(), &Refusal::Deadline);
+                }
+                Err(Refusal::Deadline)
+            }
         };
         if let Some(mut claim) = claim {
             claim.answer = result.as_ref().ok().cloned();
@@ -127,58 +144,66 @@ impl Cell {
         served: &Served,
         command: PredictCommand,
         time: Timestamp,
+        placed: &RefCell<Option<Placed>>,
     ) -> Result<Answer, Refusal> {
         let (name, plan) = (&served.name, &*served.plan);
         let trace = command.trace;
         let mut laps = Laps(Instant::now());
         let mut timing = Timing { parse_us: command.parse_us, ..Timing::default() };
-        let (route, fallback_version) = self.route(name, plan, &command).await?;
-        let bound = generation.bind(&route.model)?;
+        let id = match &command.request_id {
+            Some(request) => PredictionId::of_request(time, name, request),
+            None => PredictionId::new(time, (self.deps().settings.entropy)()),
+        };
+        let running = self.system.board.of(name);
+        let declared = plan.spec.unit.as_deref().filter(|_| running.as_ref().is_none_or(|r| !r.by_request));
+        let unit = unit_of(declared, &command.entities, &command.context, command.request_id.as_deref(), id);
+        let unit = unit.into_owned();
+        let (mut route, mut fallback_version) = self.route(name, &command, &unit).await?;
         timing.route_us = laps.lap();
-
-        let mut vector = match &command.given {
-            Some(values) => given(&bound.vector, values)?,
-            None => self.vector(generation, &bound.vector, &command, time).await?,
-        };
-        timing.features_us = laps.lap();
-
-        let validation = bound.rules.check(&mut vector.values, Some(&bound.reference));
-        timing.validate_us = laps.lap();
-        for finding in &validation.findings {
-            self.deps().counters.findings.add(&[name, &finding.rule], 1);
+        let mut attempt = Attempt { running: running.as_deref(), id, time, unit: &unit, placement: route.placement };
+        if attempt.is_stopped() {
+            route = self.baseline(name, &command, &attempt).await?;
+            attempt.placement.instead = true;
+        } else if fallback_version {
+            self.failed(&attempt, &Refusal::Internal { detail: "the version could not be loaded".into() });
+            attempt.placement.instead = true;
         }
-
-        let (values, score) = match validation.verdict {
-            Verdict::Rejected => return Err(Refusal::Rejected { findings: validation.findings }),
-            Verdict::Fallback => (vector.values, bound.fallback_score),
-            Verdict::Valid | Verdict::Flagged | Verdict::Defaulted => {
-                let mut scored = model_instance::predict(&route.instance, vec![vector.values]).await?;
-                (scored.rows.swap_remove(0), scored.scores[0])
-            }
-        };
-        timing.model_us = laps.lap();
+        if let Some(running) = running.clone() {
+            let (unit, placement) = (unit.clone(), attempt.placement);
+            *placed.borrow_mut() = Some(Placed { running, id, time, unit, placement });
+        }
+        let mut ran = self.run(generation, served, &command, &route, time, (&mut timing, &mut laps)).await;
+        placed.take();
+        if let Err(refusal) = &ran
+            && self.failed(&attempt, refusal)
+            && attempt.falls_back()
+        {
+            route = self.baseline(name, &command, &attempt).await?;
+            (attempt.placement.instead, fallback_version) = (true, true);
+            ran = self.run(generation, served, &command, &route, time, (&mut timing, &mut laps)).await;
+        }
+        let Ran { bound, vector, validation, score } = ran?;
+        attempt.answered();
         timing.total_us = timing.parse_us + timing.route_us + timing.features_us + timing.validate_us + timing.model_us;
 
         let positive = score >= plan.spec.threshold;
         let signature = &route.model.signature;
         let label = if positive { &signature.positive_label } else { &signature.negative_label };
-        let id = match &command.request_id {
-            Some(request) => PredictionId::of_request(time, name, request),
-            None => PredictionId::new(time, (self.deps().settings.entropy)()),
-        };
+        let mut vector = vector;
         let stale = vector.stale.iter().filter_map(|slot| bound.vector.names().get(*slot).cloned()).collect();
-        vector.ages.truncate(values.len());
+        vector.ages.truncate(vector.values.len());
         let record = Arc::new(PredictionRecord {
             id,
             model: name.to_string(),
             version: route.version.to_string(),
             feature_set: generation.catalog.plan.id().to_owned(),
             epoch: route.epoch,
+            placement: attempt.placement,
             request_id: command.request_id,
             time,
             entities: command.entities,
             context: command.context,
-            vector: values,
+            vector: vector.values,
             ages: vector.ages,
             score,
             label: label.clone(),
@@ -188,6 +213,11 @@ impl Cell {
             timing,
         });
         self.deps().counters.predictions.add(&[name, &route.version, verdict_name(record.verdict)], 1);
+        if let Some(tap) = running.as_ref().and_then(|r| r.shadow.load_full())
+            && tap.takes(&record, &unit)
+        {
+            self.copy(tap, record.clone(), signature).await;
+        }
         let logged = self.log_record(generation, record.clone(), trace).await?;
         Ok(Answer {
             generation: generation.number,
@@ -199,6 +229,43 @@ impl Cell {
             logged,
             fallback_version,
         })
+    }
+
+    /// Features, validation and model of one version.
+    async fn run(
+        &self,
+        generation: &Generation,
+        served: &Served,
+        command: &PredictCommand,
+        route: &Route,
+        time: Timestamp,
+        (timing, laps): (&mut Timing, &mut Laps),
+    ) -> Result<Ran, Refusal> {
+        let bound = generation.bind(&route.model)?;
+        let mut vector = match &command.given {
+            Some(values) => given(&bound.vector, values)?,
+            None => self.vector(generation, &bound.vector, command, time).await?,
+        };
+        timing.features_us += laps.lap();
+
+        let validation = bound.rules.check(&mut vector.values, Some(&bound.reference));
+        timing.validate_us += laps.lap();
+        for finding in &validation.findings {
+            self.deps().counters.findings.add(&[&served.name, &finding.rule], 1);
+        }
+
+        let score = match validation.verdict {
+            Verdict::Rejected => return Err(Refusal::Rejected { findings: validation.findings }),
+            Verdict::Fallback => bound.fallback_score,
+            Verdict::Valid | Verdict::Flagged | Verdict::Defaulted => {
+                let scored = model_instance::predict(&route.instance, vec![std::mem::take(&mut vector.values)]).await;
+                timing.model_us += laps.lap();
+                let mut scored = scored?;
+                vector.values = scored.rows.swap_remove(0);
+                scored.scores[0]
+            }
+        };
+        Ok(Ran { bound, vector, validation, score })
     }
 
     async fn log_record(
@@ -224,20 +291,15 @@ impl Cell {
     }
 
     /// The version that answers, and whether it does so in place of one that could not be loaded.
-    async fn route(
-        &self,
-        name: &Arc<str>,
-        plan: &ModelPlan,
-        command: &PredictCommand,
-    ) -> Result<(Route, bool), Refusal> {
-        let ask =
-            RoutePrediction { model: name.clone(), version: command.version.clone(), unit: unit_of(plan, command) };
-        let (version, instead) = match self.router.send(ask).await.map_err(mailbox)?? {
+    async fn route(&self, name: &Arc<str>, command: &PredictCommand, unit: &str) -> Result<(Route, bool), Refusal> {
+        let (version, arm) = (command.version.clone(), command.arm);
+        let ask = RoutePrediction { model: name.clone(), version, arm, unit: unit.to_owned() };
+        let (version, placement, instead) = match self.router.send(ask).await.map_err(mailbox)?? {
             Routed::Ready(route) => return Ok((route, false)),
-            Routed::NotLoaded { version, instead } => (version, instead),
+            Routed::NotLoaded { version, placement, instead } => (version, placement, instead),
         };
         let load = |version: String| {
-            let load = self.router.send(LoadHere { model: name.clone(), version });
+            let load = self.router.send(LoadHere { model: name.clone(), version, placement });
             self.spanned(command.trace, "router", "LoadHere", load)
         };
         match (load(version.clone()).await.map_err(mailbox)?, instead) {
@@ -303,13 +365,6 @@ fn given(plan: &VectorPlan, values: &[Value]) -> Result<Vector, Refusal> {
         });
     }
     Ok(Vector { values: values.to_vec(), ages: vec![None; values.len()], stale: Vec::new() })
-}
-
-fn unit_of(plan: &ModelPlan, command: &PredictCommand) -> String {
-    let declared = plan.spec.unit.as_ref().and_then(|unit| {
-        command.entities.get(unit).cloned().flatten().or_else(|| command.context.get(unit).map(ToString::to_string))
-    });
-    declared.or_else(|| command.request_id.clone()).unwrap_or_default()
 }
 
 fn repeat_key(model: &str, request: &str) -> u128 {

@@ -5,12 +5,14 @@ use super::{Cell, mailbox};
 use crate::api::{PredictCommand, Refusal, ReplayedLine, ReplayedPrediction};
 use crate::event_logger::{AbandonHeld, CommitHeld, IngestEvents, KnownEvents};
 use crate::generation::Generation;
-use crate::prediction_logger::FlushLog;
+use crate::prediction_logger::{FlushLog, TellRollouts};
+use crate::rollout::{SettleRollouts, TickRollouts};
 use crate::system::System;
 use std::sync::Arc;
 use std::time::Duration;
 use understudy_domain::event::{Event, IngestOutcome};
 use understudy_domain::prediction::PredictionId;
+use understudy_domain::time::Timestamp;
 
 /// A recorded request waits this long for a model to load, not for a caller.
 const REPLAY_DEADLINE: Duration = Duration::from_secs(60);
@@ -46,11 +48,18 @@ impl Cell {
     }
 
     async fn replay_admitted(&self, lines: Vec<Event>) -> Result<Vec<ReplayedLine>, Refusal> {
+        if !self.system.board.is_empty() {
+            self.system.rollouts.send(SettleRollouts).await.map_err(mailbox)?;
+        }
         let known = self.system.events.send(KnownEvents { ids: lines.iter().map(Event::id_hash).collect() });
         let known = known.await.map_err(mailbox)??;
         let mut done = Vec::with_capacity(lines.len());
         let mut waiting = Vec::new();
         for (event, known) in lines.into_iter().zip(known) {
+            if !known && self.system.board.is_due(event.time) {
+                self.fold(&mut waiting, &mut done).await?;
+                self.evaluate(event.time).await?;
+            }
             let mut predictions = Vec::new();
             // Each line takes the generation anew: what it folds into must be what the next line reads.
             if !self.generation().catalog.requested_by(&event.kind).is_empty() {
@@ -60,11 +69,28 @@ impl Cell {
             waiting.push((event, predictions));
         }
         self.fold(&mut waiting, &mut done).await?;
+        self.commit_replayed().await?;
+        Ok(done)
+    }
+
+    /// Predictions first: a batch that was cut off is sent again and gives the same answers.
+    async fn commit_replayed(&self) -> Result<(), Refusal> {
         self.system.logger.send(FlushLog).await.map_err(mailbox)??;
+        if !self.system.board.is_empty() {
+            self.system.rollouts.send(SettleRollouts).await.map_err(mailbox)?;
+        }
         if let Some(commit) = self.system.events.send(CommitHeld).await.map_err(mailbox)?? {
             self.committed(commit).await?;
         }
-        Ok(done)
+        Ok(())
+    }
+
+    /// Rollouts are evaluated before the first line of the time at which they are due, on all that came before it and
+    /// nothing else; what they rest on is durable by then. So neither batches nor restarts change a decision.
+    async fn evaluate(&self, upto: Timestamp) -> Result<(), Refusal> {
+        self.system.logger.send(TellRollouts).await.map_err(mailbox)?;
+        self.commit_replayed().await?;
+        self.system.rollouts.send(TickRollouts { upto }).await.map_err(mailbox)?
     }
 
     async fn fold(

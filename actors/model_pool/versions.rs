@@ -56,7 +56,7 @@ fn unavailable(detail: String) -> Refusal {
     Refusal::Unavailable { code: "registry_unavailable", detail }
 }
 
-fn refused(model: &str, refusal: LedgerRefusal) -> Refusal {
+pub(super) fn refused(model: &str, refusal: LedgerRefusal) -> Refusal {
     let detail = format!("`{model}`: {refusal}");
     match refusal {
         LedgerRefusal::UnknownVersion { .. } => Refusal::NotFound { code: "unknown_version", detail },
@@ -69,7 +69,7 @@ fn refused(model: &str, refusal: LedgerRefusal) -> Refusal {
 
 impl ModelPool {
     /// The registry as it is now; kept, so that what is decided next is decided on it.
-    fn read_registry(&mut self, model: &Arc<str>) -> Result<(VersionLedger, Vec<String>), Refusal> {
+    pub(super) fn read_registry(&mut self, model: &Arc<str>) -> Result<(VersionLedger, Vec<String>), Refusal> {
         self.current.load().model(model)?;
         let versions = self.deps.loader.versions(model).map_err(unavailable)?;
         let ledger = match self.state.ledgers.get(model) {
@@ -81,7 +81,7 @@ impl ModelPool {
     }
 
     /// Written, then in force.
-    fn decide(&mut self, model: &Arc<str>, ledger: VersionLedger) -> Result<u64, Refusal> {
+    pub(super) fn decide(&mut self, model: &Arc<str>, ledger: VersionLedger) -> Result<u64, Refusal> {
         if self.state.ledgers.get(model) != Some(&ledger) {
             self.deps.loader.save_ledger(model, &ledger).map_err(unavailable)?;
             fault_point!("model_pool.alias");

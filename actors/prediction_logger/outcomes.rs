@@ -5,8 +5,11 @@ use crate::api::{OutcomeResult, Refusal};
 use crate::fault_point;
 use crate::ports::{Commit, StoreError};
 use actix::prelude::*;
+use std::collections::BTreeMap;
 use tokio::sync::oneshot;
+use understudy_domain::catalog::Catalog;
 use understudy_domain::prediction::{OutcomeRecord, OutcomeStatus};
+use understudy_domain::project::OutcomeSpec;
 
 /// Take outcomes; replies with one result each when those that changed anything are durable.
 #[derive(Message)]
@@ -118,5 +121,23 @@ impl Handler<PostOutcomes> for PredictionLogger {
                 .into_actor(self)
                 .map(move |result, logger, ctx| logger.on_post_settled(number, result, ctx)),
         );
+    }
+}
+
+/// The project changed: outcomes of added models are joined from now on, those of removed ones no more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FollowOutcomes;
+
+pub(super) fn outcome_specs(catalog: &Catalog) -> BTreeMap<String, OutcomeSpec> {
+    catalog.models.iter().filter_map(|(name, m)| m.spec.outcome.clone().map(|o| (name.clone(), o))).collect()
+}
+
+impl Handler<FollowOutcomes> for PredictionLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: FollowOutcomes, _: &mut Self::Context) {
+        let specs = outcome_specs(&self.current.load().catalog);
+        self.state.joiner.follow(specs, self.deps.settings.max_pending);
     }
 }

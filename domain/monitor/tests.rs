@@ -1,6 +1,6 @@
 use super::*;
 use crate::join::Change;
-use crate::prediction::{Finding, Policy, PredictionId, Timing, Verdict};
+use crate::prediction::{Finding, Placement, Policy, PredictionId, Timing, Verdict};
 use crate::value::Value;
 
 fn at(hours: i64) -> Timestamp {
@@ -14,6 +14,7 @@ fn monitor(keep: usize) -> Monitor {
 
 fn record(time: Timestamp, score: f64, verdict: Verdict) -> PredictionRecord {
     PredictionRecord {
+        placement: Placement::default(),
         id: PredictionId::new(time, 1),
         model: "m".into(),
         version: "v1".into(),

@@ -83,3 +83,43 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<ModelRoute>(&json).unwrap(), after);
     }
 }
+
+/// A user's visits spread over a rollout: restarts and machines are new tables read from what was stored.
+#[test]
+fn nobody_returns_to_the_baseline_while_shares_grow() {
+    const USERS: usize = 1_000_000;
+    const VISITS: usize = 20;
+    let units: Vec<String> = (0..USERS).map(|u| format!("user-{u}")).collect();
+    let mut in_canary = vec![false; USERS];
+    let mut route: Option<ModelRoute> = None;
+    for share in [100u32, 500, 2_500, 5_000, 10_000] {
+        let next = ModelRoute::rollout(route.as_ref(), "m-1", ("a", "b"), share).unwrap();
+        let stored = serde_json::to_string(&next).unwrap();
+        let next: ModelRoute = serde_json::from_str(&stored).unwrap();
+        let mut users = 0usize;
+        for (unit, was) in units.iter().zip(&mut in_canary) {
+            for _ in 0..VISITS / 5 {
+                let is = next.index_of(unit) == 1;
+                assert!(is || !*was, "{unit} went back at {share}");
+                *was = is;
+            }
+            users += usize::from(*was);
+        }
+        let (p, n) = (f64::from(share) / SLOTS as f64, USERS as f64);
+        let sigma = (n * p * (1.0 - p)).sqrt();
+        assert!((users as f64 - n * p).abs() <= 3.0 * sigma, "{users} of {USERS} at {share} slots");
+        route = Some(next);
+    }
+}
+
+#[test]
+fn one_version_may_be_both_arms() {
+    let route = ModelRoute::rollout(None, "aa-1", ("v1", "v1"), 5_000).unwrap().in_segment(3);
+    let stored: ModelRoute = serde_json::from_str(&serde_json::to_string(&route).unwrap()).unwrap();
+    assert_eq!(stored, route);
+    let table = RouteTable::default().with("m", stored);
+    let arms: Vec<ServedArm> = (0..200).map(|u| table.assign("m", &u.to_string()).unwrap().placement.arm).collect();
+    assert!(arms.contains(&ServedArm::Canary) && arms.contains(&ServedArm::Baseline));
+    assert_eq!(table.assign("m", "x").unwrap().placement.segment, Some(3));
+    assert_eq!(table.assign("m", "x").unwrap().placement.weight, 5_000);
+}

@@ -7,6 +7,7 @@ mod load;
 
 pub mod flip;
 pub mod layer;
+pub mod rollout;
 pub mod server;
 pub mod undo;
 

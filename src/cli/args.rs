@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 mod bench;
 mod models;
+mod rollout;
 mod security;
 mod simulate;
 mod telemetry;
@@ -15,6 +16,7 @@ pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
 pub use models::{ModelCheckArgs, ModelCommand};
+pub use rollout::{RolloutCommand, SettingsArgs, StepArgs};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::{RolloutArgs, SimulateCommand};
 pub use telemetry::TelemetryCommand;
@@ -86,6 +88,9 @@ pub enum Command {
     /// Models and their versions
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Challengers: plan, start, watch, promote, abort, verify
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Features: definitions, values, checks
     #[command(subcommand)]
     Feature(FeatureCommand),

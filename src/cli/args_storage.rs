@@ -42,6 +42,18 @@ pub enum ChaosCommand {
     Kill(CampaignArgs),
     /// Power cuts under load: what was not synced is taken back (needs a C compiler)
     Power(CampaignArgs),
+    /// kill -9 in the middle of a rollout, again and again: the journal of decisions stays the same, byte for byte
+    Rollout {
+        /// How often
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+        kills: u64,
+        /// Of one pass over the stream
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100))]
+        per_pass: u64,
+        /// Seed of all random choices
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Flip every byte of a small store, and cut its files at every byte
     Flip {
         /// Size of the store in bytes

@@ -15,6 +15,25 @@ pub fn run(ctx: &Context, command: &ChaosCommand) -> Result {
     match command {
         ChaosCommand::Kill(a) => campaign(ctx, a, Cut::Kill),
         ChaosCommand::Power(a) => campaign(ctx, a, Cut::Power),
+        ChaosCommand::Rollout { kills, per_pass, seed } => {
+            let program =
+                std::env::current_exe().map_err(|e| failed(format!("the program's own path is not known: {e}")))?;
+            let campaign = chaos::rollout::RolloutCampaign { kills: *kills, per_pass: *per_pass, seed: *seed, program };
+            let work = Work::new(None)?;
+            let mut progress = |f: &chaos::rollout::RolloutFindings| {
+                ctx.note(&format!("{} passes, {} kills, {} different journals", f.passes, f.kills, f.different));
+            };
+            let found = chaos::rollout::run(&campaign, &work.0, &mut progress).map_err(failed)?;
+            if ctx.json {
+                json(&found);
+            } else {
+                put(&format!(
+                    "{} kills in {} passes over a rollout of {} entries that ends {}: {} journals differ\n",
+                    found.kills, found.passes, found.entries, found.end, found.different
+                ));
+            }
+            if found.different == 0 { Ok(()) } else { Err(failed(found.examples.join("; "))) }
+        }
         ChaosCommand::Flip { bytes, every } => {
             let work = Work::new(None)?;
             let mut progress = progress(ctx);

@@ -106,6 +106,17 @@ impl Client {
         Ok(())
     }
 
+    /// An answer that is no JSON.
+    pub fn text(&self, path: &str) -> Result<String> {
+        let mut text = String::new();
+        self.lines(path, |l| {
+            text.push_str(l);
+            text.push('\n');
+            Ok(())
+        })?;
+        Ok(text)
+    }
+
     fn answer(
         &self,
         path: &str,

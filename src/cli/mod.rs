@@ -25,6 +25,7 @@ mod parquet;
 mod registry;
 mod reload;
 mod replay;
+mod rollout;
 mod rules;
 mod simulate;
 mod simulate_rollout;
@@ -75,6 +76,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Train { model, no_wait } => models::train(&ctx, model, *no_wait),
         Command::Predict(a) => models::predict(&ctx, a),
         Command::Model(c) => registry::run(&ctx, c),
+        Command::Rollout(c) => rollout::run(&ctx, c),
         Command::Feature(c) => features::run(&ctx, c),
         Command::Monitor(c) => monitor::run(&ctx, c),
         Command::Log(c) => log::run(&ctx, c),

@@ -18,6 +18,7 @@ fn record(i: i64) -> PredictionRecord {
         version: "v1".into(),
         feature_set: "abc".into(),
         epoch: 7,
+        placement: Default::default(),
         request_id: (i % 2 == 0).then(|| format!("r{i}")),
         time,
         entities: Default::default(),

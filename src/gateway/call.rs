@@ -20,7 +20,7 @@ use understudy_actors::api::Refusal;
 use understudy_actors::cell::Cell;
 use understudy_actors::generation::Generation;
 use understudy_actors::ports::Clock;
-use understudy_domain::prediction::PredictionRecord;
+use understudy_domain::prediction::{PredictionRecord, ServedArm};
 use understudy_domain::time::Timestamp;
 use understudy_domain::trace::TraceContext;
 
@@ -92,6 +92,26 @@ impl Call {
         Ok(cell.get_ref())
     }
 
+    /// `X-Understudy-Arm`: the side of a rollout, or the version, that a caller with leave to chooses.
+    #[allow(clippy::type_complexity)]
+    pub fn side(&self, model: &str) -> Result<Option<(Option<ServedArm>, Option<String>)>, Fault> {
+        let Some(value) = self.http.headers().get("x-understudy-arm") else { return Ok(None) };
+        let may =
+            self.generation()?.served(model).is_some_and(|s| s.plan.spec.rollout.may_override(self.caller.name()));
+        if !may {
+            return Err(Fault::forbidden(
+                "override_not_allowed",
+                format!("X-Understudy-Arm is for keys named in override_keys of the [rollout] table of `{model}`"),
+            ));
+        }
+        match value.to_str().unwrap_or_default() {
+            "baseline" => Ok(Some((Some(ServedArm::Baseline), None))),
+            "canary" => Ok(Some((Some(ServedArm::Canary), None))),
+            "" => Err(Fault::bad("invalid_arm", "X-Understudy-Arm: baseline, canary, or a version")),
+            version => Ok(Some((None, Some(version.to_owned())))),
+        }
+    }
+
     /// The context that actors hang their spans below; only for requests whose trace is kept.
     pub fn traced(&self) -> Option<TraceContext> {
         self.trace.filter(|t| t.sampled)
@@ -105,7 +125,7 @@ impl Call {
                 timing: record.timing,
                 model: record.model.clone(),
                 version: record.version.clone(),
-                arm: "baseline",
+                arm: record.placement.arm.name(),
                 verdict: record.verdict,
             });
         }

@@ -61,6 +61,11 @@ impl Fault {
         Fault::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
     }
 
+    /// 403: known, and not allowed.
+    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+        Fault::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
     pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Fault::new(StatusCode::NOT_FOUND, code, detail)
     }

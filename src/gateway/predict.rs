@@ -78,6 +78,7 @@ impl Instance {
         PredictCommand {
             model: model.to_owned(),
             version: None,
+            arm: None,
             request_id: self.request_id.map(|id| id.0).or(key),
             time: self.time,
             entities: self.entities.0,
@@ -130,6 +131,9 @@ async fn one(call: &Call, mut command: PredictCommand, deadline: Duration) -> Re
     if command.time.is_some() && !cell.clock_is_stream() {
         let detail = "`time` may be given only while a recorded stream is the clock (clock.source = \"stream\")";
         return Err(Fault::unprocessable("time_not_allowed", detail));
+    }
+    if let Some(side) = call.side(&command.model)? {
+        (command.arm, command.version) = side;
     }
     command.trace = call.traced();
     let began = call.started.elapsed();
@@ -188,6 +192,7 @@ impl Serialize for View<'_> {
             version: &record.version,
             feature_set: &record.feature_set,
             epoch: record.epoch,
+            arm: record.placement.arm.name(),
             generation: answer.generation,
             score: record.score,
             label: &record.label,
@@ -215,6 +220,7 @@ struct Shown<'a> {
     version: &'a str,
     feature_set: &'a str,
     epoch: u64,
+    arm: &'static str,
     generation: u64,
     score: f64,
     label: &'a str,

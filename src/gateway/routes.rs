@@ -3,7 +3,8 @@
 use super::call::{self, Call};
 use super::connections::InWork;
 use super::error::Fault;
-use super::{config, events, health, outcomes, predict, read, registry, replay, rules, v2};
+use super::rollout::Order;
+use super::{config, events, health, outcomes, predict, read, registry, replay, rollout, rules, v2};
 use crate::security::{Caller, Scope, Security};
 use crate::system::WallClock;
 use crate::telemetry::{Finished, Telemetry};
@@ -45,6 +46,18 @@ pub enum Operation {
     Prediction,
     Predictions,
     TryRules,
+    Rollout,
+    StartRollout,
+    PlanRollout,
+    AaRollout,
+    PromoteRollout,
+    AbortRollout,
+    ApproveRollout,
+    RetryRollout,
+    Rollouts,
+    RolloutJournal,
+    RolloutReport,
+    VerifyRollout,
     Config,
     ConfigHistory,
     ConfigDiff,
@@ -90,8 +103,10 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
         Models | Model | Version | Monitor | Jobs | Job | Features | ExplainFeature | Prediction | Predictions
-        | TryRules | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
-        Replay | Train | Register | Alias | Archive | ConfigReload | ConfigRevert => Some(Scope::Admin),
+        | TryRules | Rollout | PlanRollout | AaRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout
+        | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
+        Replay | Train | StartRollout | PromoteRollout | AbortRollout | ApproveRollout | RetryRollout | Register
+        | Alias | Archive | ConfigReload | ConfigRevert => Some(Scope::Admin),
     }
 }
 
@@ -100,10 +115,13 @@ const fn class(operation: Operation) -> Option<Class> {
     match operation {
         Predict | V2Infer => Some(Class::Serve),
         Ingest | Outcomes => Some(Class::Ingest),
-        Live | Ready | Metrics | System | Config | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert
-        | OpenApi | V2Server | V2Live | V2Ready => None,
+        Live | Ready | Metrics | Rollout | PromoteRollout | AbortRollout | ApproveRollout | System | Config
+        | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => None,
         Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Train | Jobs | Job | Features
-        | ExplainFeature | Prediction | Predictions | TryRules | V2Model | V2ModelReady => Some(Class::Read),
+        | ExplainFeature | Prediction | Predictions | TryRules | StartRollout | PlanRollout | AaRollout
+        | RetryRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady => {
+            Some(Class::Read)
+        }
     }
 }
 
@@ -120,6 +138,18 @@ pub const ROUTES: &[Route] = &[
     post("/v1/models/{model}/versions/{version}/archive", Operation::Archive),
     get("/v1/models/{model}/monitor", Operation::Monitor),
     post("/v1/models/{model}/train", Operation::Train),
+    get("/v1/models/{model}/rollout", Operation::Rollout),
+    post("/v1/models/{model}/rollout", Operation::StartRollout),
+    post("/v1/models/{model}/rollout/plan", Operation::PlanRollout),
+    post("/v1/models/{model}/rollout/aa", Operation::AaRollout),
+    post("/v1/models/{model}/rollout/promote", Operation::PromoteRollout),
+    post("/v1/models/{model}/rollout/abort", Operation::AbortRollout),
+    post("/v1/models/{model}/rollout/approve", Operation::ApproveRollout),
+    post("/v1/models/{model}/rollout/retry", Operation::RetryRollout),
+    get("/v1/rollouts", Operation::Rollouts),
+    get("/v1/rollouts/{id}/journal", Operation::RolloutJournal),
+    get("/v1/rollouts/{id}/report", Operation::RolloutReport),
+    get("/v1/rollouts/{id}/verify", Operation::VerifyRollout),
     get("/v1/jobs", Operation::Jobs),
     get("/v1/jobs/{job}", Operation::Job),
     get("/v1/features", Operation::Features),
@@ -325,6 +355,18 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::Prediction => read::prediction(call).await,
         Operation::Predictions => read::predictions(call).await,
         Operation::TryRules => rules::try_rules(call).await,
+        Operation::Rollout => rollout::status(call).await,
+        Operation::StartRollout => rollout::start(call).await,
+        Operation::PlanRollout => rollout::plan(call).await,
+        Operation::AaRollout => rollout::aa(call).await,
+        Operation::PromoteRollout => rollout::command(call, Order::Promote).await,
+        Operation::AbortRollout => rollout::command(call, Order::Abort).await,
+        Operation::ApproveRollout => rollout::command(call, Order::Approve).await,
+        Operation::RetryRollout => rollout::command(call, Order::Retry).await,
+        Operation::Rollouts => rollout::list(call).await,
+        Operation::RolloutJournal => rollout::journal(call).await,
+        Operation::RolloutReport => rollout::report(call).await,
+        Operation::VerifyRollout => rollout::verify(call).await,
         Operation::Config => config::status(call).await,
         Operation::ConfigHistory => config::history(call).await,
         Operation::ConfigDiff => config::diff(call).await,

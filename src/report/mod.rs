@@ -1,5 +1,6 @@
 //! A report as one HTML file: no scripts, no other files, light and dark.
 
+pub mod rollout;
 mod svg;
 
 use std::fmt::Write as _;

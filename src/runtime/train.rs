@@ -68,6 +68,7 @@ pub fn train(mut job: TrainingJob, progress: Progress<'_>) -> Result<Artefact, S
             until: job.rows[job.rows.len() - 1].time,
             held_out: fitted.held_out,
         },
+        declared_latency_us: None,
         files: Vec::new(),
         signature: job.signature,
     };

@@ -54,6 +54,7 @@ fn a_prediction_allocates_little() {
         predictions: Arc::new(MemoryPredictions::default()),
         outcomes: Arc::new(MemoryOutcomes::default()),
         features: Arc::new(MemoryFeatures::default()),
+        rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
         loader: models.clone(),
         trainer: models,
         counters: Default::default(),

@@ -196,6 +196,7 @@ impl World {
             predictions: self.disk.predictions(),
             outcomes: self.disk.outcomes(),
             features: self.disk.features(),
+            rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: self.models.clone(),
             trainer: self.models.clone(),
             counters: Default::default(),

@@ -41,12 +41,16 @@ impl Record for LoggedEvent {
 }
 impl Record for PredictionRecord {
     const MAGIC: u8 = 0xB2;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn read_block(version: u8, body: &[u8]) -> Result<Vec<Self>, CodecError> {
         match version {
-            1 => options().deserialize(body).map_err(|e| CodecError::Corrupt(e.to_string())),
-            _ => super::prediction_block::read(body),
+            1 => {
+                let records: Vec<super::first_prediction::FirstVersion> =
+                    options().deserialize(body).map_err(|e| CodecError::Corrupt(e.to_string()))?;
+                Ok(records.into_iter().map(Into::into).collect())
+            }
+            _ => super::prediction_block::read(version, body),
         }
     }
 }

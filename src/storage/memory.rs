@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-use understudy_actors::ports::{Commit, EventLog, FeatureStore, OutcomeLog, PredictionLog, StoreError};
+use understudy_actors::ports::{Commit, EventLog, FeatureStore, OutcomeLog, PredictionLog, RolloutJournal, StoreError};
+use understudy_actors::rollout::JournalLine;
 use understudy_domain::entity::EntityHash;
 use understudy_domain::event::LoggedEvent;
 use understudy_domain::features::EntityState;
@@ -154,5 +155,25 @@ impl FeatureStore for MemoryFeatures {
     }
     fn beside(&self, _: &str) -> Result<Arc<dyn FeatureStore>, StoreError> {
         Ok(Arc::new(MemoryFeatures::default()))
+    }
+}
+
+/// Journals of rollouts; all models' together.
+#[derive(Default)]
+pub struct MemoryJournals(Mutex<BTreeMap<String, Vec<JournalLine>>>);
+
+impl RolloutJournal for MemoryJournals {
+    fn list(&self, model: &str) -> Result<Vec<String>, StoreError> {
+        let number = |id: &str| id.strip_prefix(model)?.strip_prefix('-')?.parse::<u64>().ok();
+        let mut numbers: Vec<u64> = lock(&self.0).keys().filter_map(|id| number(id)).collect();
+        numbers.sort_unstable();
+        Ok(numbers.into_iter().map(|n| format!("{model}-{n}")).collect())
+    }
+    fn append(&self, id: &str, lines: &[JournalLine]) -> Result<(), StoreError> {
+        lock(&self.0).entry(id.to_owned()).or_default().extend_from_slice(lines);
+        Ok(())
+    }
+    fn read(&self, id: &str) -> Result<Vec<JournalLine>, StoreError> {
+        Ok(lock(&self.0).get(id).cloned().unwrap_or_default())
     }
 }

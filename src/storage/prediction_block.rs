@@ -1,6 +1,7 @@
-//! The body of a block of predictions, version 2. Words that repeat (names, labels, entities, categories) are
+//! The body of a block of predictions, version 3. Words that repeat (names, labels, entities, categories) are
 //! written once per block and named by their number, and whole numbers take as few bytes as they need. Version 1
-//! was the domain types as bincode writes them; this one costs as much to write and less to compress.
+//! was the domain types as bincode writes them; this one costs as much to write and less to compress. Version 2 had no
+//! placements.
 //!
 //! Body: `[length of the words u32 LE][words][rows]`; both are a count and then the items. Whole numbers are
 //! LEB128, signed ones in zigzag; numbers with a fraction are 8 bytes LE; an optional number is 0 or itself + 1.
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
-use understudy_domain::prediction::{PredictionId, PredictionRecord, Timing};
+use understudy_domain::prediction::{Placement, PredictionId, PredictionRecord, ServedArm, Timing};
 use understudy_domain::time::Timestamp;
 use understudy_domain::value::Value;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -93,6 +94,11 @@ impl<'a> Block<'a> {
             self.put_word(word);
         }
         put(&mut self.rows, r.epoch);
+        let p = &r.placement;
+        self.rows.push(p.arm as u8 | u8::from(p.instead) << 4);
+        put(&mut self.rows, p.slot.into());
+        put(&mut self.rows, p.weight.into());
+        put(&mut self.rows, p.segment.map_or(0, |s| u64::from(s) + 1));
         match &r.request_id {
             None => put(&mut self.rows, 0),
             Some(id) => {
@@ -237,8 +243,8 @@ impl<'b> Reader<'b> {
     }
 }
 
-/// The records of a body.
-pub fn read(body: &[u8]) -> Result<Vec<PredictionRecord>, CodecError> {
+/// The records of a body of this version or the second.
+pub fn read(version: u8, body: &[u8]) -> Result<Vec<PredictionRecord>, CodecError> {
     let mut rows = Reader(body);
     let length = u32::from_le_bytes(rows.array()?) as usize;
     let mut section = Reader(rows.bytes(length)?);
@@ -250,7 +256,7 @@ pub fn read(body: &[u8]) -> Result<Vec<PredictionRecord>, CodecError> {
     section.end()?;
     let mut records = Vec::new();
     for _ in 0..rows.count()? {
-        records.push(row(&mut rows, &words)?);
+        records.push(row(version, &mut rows, &words)?);
     }
     rows.end()?;
     Ok(records)
@@ -271,11 +277,34 @@ fn value(from: &mut Reader<'_>, words: &[Arc<str>]) -> Result<Value, CodecError>
     })
 }
 
-fn row(from: &mut Reader<'_>, words: &[Arc<str>]) -> Result<PredictionRecord, CodecError> {
+fn placement(from: &mut Reader<'_>) -> Result<Placement, CodecError> {
+    let [first] = from.array()?;
+    let arm = match first & 0x0f {
+        0 => ServedArm::Baseline,
+        1 => ServedArm::Canary,
+        2 => ServedArm::Shadow,
+        3 => ServedArm::Override,
+        _ => return Err(corrupt("an arm of no known kind")),
+    };
+    let slots = |n: u32| u16::try_from(n).map_err(|_| corrupt("a slot out of range"));
+    Ok(Placement {
+        arm,
+        instead: first & 0x10 != 0,
+        slot: slots(from.small()?)?,
+        weight: slots(from.small()?)?,
+        segment: match from.number()? {
+            0 => None,
+            n => Some(u32::try_from(n - 1).map_err(|_| corrupt("a segment out of range"))?),
+        },
+    })
+}
+
+fn row(format: u8, from: &mut Reader<'_>, words: &[Arc<str>]) -> Result<PredictionRecord, CodecError> {
     let id = PredictionId(u128::from_le_bytes(from.array()?));
     let word = |from: &mut Reader<'_>| Ok::<_, CodecError>(named(words, from.number()?)?.to_string());
     let (model, version, feature_set, label) = (word(from)?, word(from)?, word(from)?, word(from)?);
     let epoch = from.number()?;
+    let placement = if format < 3 { Placement::default() } else { placement(from)? };
     let request_id = match from.number()? {
         0 => None,
         n => Some(from.text(n - 1)?.to_owned()),
@@ -315,6 +344,7 @@ fn row(from: &mut Reader<'_>, words: &[Arc<str>]) -> Result<PredictionRecord, Co
         version,
         feature_set,
         epoch,
+        placement,
         request_id,
         time,
         entities,
@@ -344,13 +374,13 @@ mod tests {
     fn records_come_back_and_a_cut_block_is_an_error() {
         let records = records(300);
         let blocks = runs(&records, |_, _| false).unwrap();
-        let read_all: Vec<_> = blocks.iter().flat_map(|(_, body)| read(body).unwrap()).collect();
+        let read_all: Vec<_> = blocks.iter().flat_map(|(_, body)| read(3, body).unwrap()).collect();
         assert!(read_all.iter().eq(records.iter().map(|r| &**r)));
         let body = &blocks[0].1;
         for end in 0..body.len().min(4_000) {
-            assert!(read(&body[..end]).is_err(), "cut at {end}");
+            assert!(read(3, &body[..end]).is_err(), "cut at {end}");
         }
-        assert!(read(&[&body[..], &[0]].concat()).is_err());
+        assert!(read(3, &[&body[..], &[0]].concat()).is_err());
     }
 
     #[test]
@@ -375,7 +405,7 @@ mod tests {
             let mut body = runs(&records(8), |_, _| false).unwrap().remove(0).1;
             let n = body.len();
             body[at % n] = to;
-            let _ = read(&body);
+            let _ = read(3, &body);
         }
     }
 }

@@ -39,6 +39,7 @@ pub fn prediction(millis: u64, entropy: u64, model: &str) -> PredictionRecord {
         version: "3".into(),
         feature_set: "fs".into(),
         epoch: 4,
+        placement: Placement::default(),
         request_id: Some(format!("r{entropy}")),
         time,
         entities: [("carrier".into(), Some("UA".into()))].into(),

@@ -6,7 +6,7 @@ use std::ops::ControlFlow::Continue;
 use std::path::Path;
 use std::sync::Arc;
 use understudy_domain::event::LoggedEvent;
-use understudy_domain::prediction::PredictionRecord;
+use understudy_domain::prediction::{Placement, PredictionRecord, ServedArm};
 
 pub fn options() -> StoreOptions {
     StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, free_floor: 0, ..StoreOptions::default() }
@@ -100,8 +100,11 @@ fn golden_files_read_and_write_the_same() {
     check("event.v1.bin", &[event(1, 20), event(2, 0)]);
     let predictions = [prediction(1_365_000_000_000, 3, "m")];
     read("prediction.v1.bin", &predictions);
+    read("prediction.v2.bin", &predictions);
+    let placement = Placement { arm: ServedArm::Canary, slot: 9_999, weight: 500, segment: Some(2), instead: true };
+    let predictions = [PredictionRecord { placement, ..prediction(1_365_000_000_000, 3, "m") }];
     let body = prediction_block::runs(&predictions.clone().map(Arc::new), |_, _| false).unwrap().remove(0).1;
-    written("prediction.v2.bin", &predictions, &codec::frame::<PredictionRecord>(b"golden", &body).unwrap());
+    written("prediction.v3.bin", &predictions, &codec::frame::<PredictionRecord>(b"golden", &body).unwrap());
     check("outcome.v1.bin", &[outcome(0), outcome(1), outcome(2)]);
     check("state.v1.bin", &[state(2)]);
     check("position.v1.bin", &[0u64, u64::MAX]);

@@ -14,7 +14,7 @@ use crate::cli::host::{Overrides, Running, StartError};
 use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
-use crate::storage::{Durability, Store, StoreOptions};
+use crate::storage::{Durability, RolloutJournals, Store, StoreOptions};
 use crate::telemetry::{self, Readings, Telemetry};
 use signals::Stop;
 use std::io::IsTerminal;
@@ -149,6 +149,8 @@ async fn run(
         config::ClockSource::Stream => Arc::new(StreamClock::default()),
     };
     let registry = Arc::new(runtime::Registry::new(data.join("models")));
+    let rollouts =
+        RolloutJournals::new(&data, store.durability()).map_err(|e| Unclean::from(format!("rollouts: {e}")))?;
     let project::Start { source, in_force, generation } = started;
     let layout =
         understudy_actors::feature_shard::layout_id(&in_force.compiled.catalog.plan, in_force.compiled.settings.shards);
@@ -169,6 +171,7 @@ async fn run(
         predictions: store.predictions(),
         outcomes: store.outcomes(),
         features: crate::storage::features_of(&data, store.features(), &layout),
+        rollouts: Arc::new(rollouts),
         loader: registry.clone(),
         trainer: registry,
         counters: Default::default(),

@@ -27,6 +27,7 @@ fn record(score: f64) -> PredictionRecord {
         version: "v3".into(),
         feature_set: String::new(),
         epoch: 1,
+        placement: Default::default(),
         request_id: None,
         time: Default::default(),
         entities: Default::default(),
