@@ -124,6 +124,7 @@ fn version() -> Artefact {
     let profile = ReferenceProfile::build(&signature, slices.iter().copied(), &scores);
     let golden = rows.iter().zip(scores).map(|(r, score)| Golden { vector: r.clone(), score }).collect();
     let manifest = Manifest {
+        declared_latency_us: None,
         manifest_version: 1,
         model: "m".into(),
         version: "v1".into(),
