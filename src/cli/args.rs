@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 mod bench;
+mod bench_pool;
 mod models;
 mod security;
 mod simulate;
@@ -14,6 +15,7 @@ mod telemetry;
 pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
+pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
 pub use models::{ModelCheckArgs, ModelCommand};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::{RolloutArgs, SimulateCommand};
@@ -390,6 +392,8 @@ mod tests {
             "config show --effective",
             "bench predict --seconds 5 --connections 8",
             "bench ingest",
+            "bench pool --models 8 --slots 5 --connections 200 --seconds 300 -o json",
+            "bench batch --connections 64",
             "simulate system --seeds 2000 --output json",
             "simulate system --seed 17",
             "simulate rollout --rate 100 --share 5 --minutes 30 --runs 10000 --fault errors:0.005 --rule ours -o json",
