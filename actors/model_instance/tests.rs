@@ -8,6 +8,7 @@ use crate::model_host::{Blame, ModelRun};
 use crate::ports::ModelRuntime;
 use crate::supervise;
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 use understudy_domain::model::Manifest;
 use understudy_domain::profile::ReferenceProfile;
 
