@@ -122,7 +122,7 @@ fn refuse_bad_versions(server: &Server, dir: &Path, v1: &Path) {
         (|d| std::fs::write(d.join("profile.json"), "{}").expect("written"), "profile.json: 2 bytes"),
         (|d| std::fs::remove_file(d.join("golden.jsonl")).expect("removed"), "golden.jsonl: is not there"),
         (|d| crate::support::edit(&d.join("manifest.json"), "\"returns\"", "\"unknown\""), "has no model `unknown`"),
-        (|d| crate::support::edit(&d.join("manifest.json"), "orders_30d", "orders_90d"), "orders_"),
+        (|d| crate::support::edit(&d.join("manifest.json"), "orders_30d", "orders_90d"), "those of the signature"),
     ];
     for (i, (damage, says)) in table.iter().enumerate() {
         let folder = other_version(v1, &dir.join(format!("bad-{i}")), 5);
