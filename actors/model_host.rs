@@ -128,11 +128,6 @@ impl ModelHost {
             }
         }
     }
-
-    /// Looks for calls that do not end.
-    pub fn watch(&self) {
-        self.threads.get().into_iter().for_each(ModelThreads::watch);
-    }
 }
 
 impl Blame {

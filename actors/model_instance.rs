@@ -12,7 +12,6 @@ use crate::guard::Vitals;
 use crate::model_host::{ModelHost, Scored, Scoring};
 use actix::prelude::*;
 use std::sync::Arc;
-use std::time::Duration;
 use understudy_domain::value::Value;
 
 /// Scores for rows in signature order.
@@ -21,9 +20,6 @@ use understudy_domain::value::Value;
 pub struct Predict {
     pub rows: Vec<Vec<Value>>,
 }
-
-/// Between two looks for threads that stand still.
-const WATCH: Duration = Duration::from_millis(200);
 
 pub struct ModelInstance {
     vitals: Arc<Vitals>,
@@ -50,9 +46,9 @@ pub async fn predict(instance: &Addr<ModelInstance>, rows: Vec<Vec<Value>>) -> R
 impl Actor for ModelInstance {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+    fn started(&mut self, _: &mut Self::Context) {
+        // No timer: with one it would outlive the last who has its address, and its version stay in memory.
         self.vitals.set_ready(true, "");
-        ctx.run_interval(WATCH, |instance, _| instance.host.watch());
     }
 }
 

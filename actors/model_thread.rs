@@ -14,7 +14,7 @@ use crate::ports::ModelRuntime;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use understudy_domain::batching::BatchCost;
 use understudy_domain::value::Value;
@@ -66,6 +66,7 @@ impl State {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    ended: Condvar,
     runtime: Arc<dyn ModelRuntime>,
     blame: Arc<Blame>,
     run: ModelRun,
@@ -82,20 +83,12 @@ pub struct ModelThreads(Arc<Shared>);
 
 impl ModelThreads {
     pub fn start(threads: usize, run: ModelRun, runtime: Arc<dyn ModelRuntime>, blame: Arc<Blame>) -> ModelThreads {
-        let all = ModelThreads(Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), runtime, blame, run }));
-        (0..threads).for_each(|_| all.thread());
-        all
-    }
-
-    fn thread(&self) {
-        let shared = self.0.clone();
-        let mut state = self.0.lock();
-        state.started += 1;
-        let number = state.started;
-        let name = format!("model-{number}");
-        if let Err(e) = std::thread::Builder::new().name(name).spawn(move || work(&shared, number)) {
-            tracing::error!(%e, "no thread for a model");
-        }
+        let state = Mutex::default();
+        let shared = Arc::new(Shared { state, wake: Condvar::new(), ended: Condvar::new(), runtime, blame, run });
+        (0..threads).for_each(|_| one_more(&shared));
+        let watched = shared.clone();
+        thread("model-watch".into(), move || watch(&watched));
+        ModelThreads(shared)
     }
 
     /// The answer comes to the receiver, or never: the caller's deadline ends the wait.
@@ -121,36 +114,60 @@ impl ModelThreads {
         self.0.wake.notify_one();
         Ok(answer)
     }
-
-    /// Looks for threads that stand still; each is replaced, until too many were.
-    pub fn watch(&self) {
-        let mut state = self.0.lock();
-        let before = state.busy.len();
-        state.busy.retain(|(_, since)| since.elapsed() < self.0.run.hang);
-        let hung = before - state.busy.len();
-        state.abandoned += hung;
-        let abandoned = state.abandoned;
-        drop(state);
-        if hung == 0 {
-            return;
-        }
-        let blame = &self.0.blame;
-        blame.count(ModelFault::Hang, hung as u64);
-        let (model, version, limit) = (&*blame.model, &*blame.version, self.0.run.hang);
-        tracing::error!(model, version, hung, abandoned, ?limit, "a model call does not end; its thread is abandoned");
-        if abandoned > MAX_ABANDONED {
-            tracing::error!(model, version, abandoned, "incident: this version is given up; its requests are refused");
-            self.0.lock().queue.clear();
-        } else {
-            (0..hung).for_each(|_| self.thread());
-        }
-    }
 }
 
 impl Drop for ModelThreads {
     fn drop(&mut self) {
         self.0.lock().closed = true;
         self.0.wake.notify_all();
+        self.0.ended.notify_all();
+    }
+}
+
+fn thread(name: String, work: impl FnOnce() + Send + 'static) {
+    if let Err(e) = std::thread::Builder::new().name(name).spawn(work) {
+        tracing::error!(%e, "no thread for a model");
+    }
+}
+
+/// One more thread that answers.
+fn one_more(shared: &Arc<Shared>) {
+    let own = shared.clone();
+    let number = {
+        let mut state = shared.lock();
+        state.started += 1;
+        state.started
+    };
+    thread(format!("model-{number}"), move || work(&own, number));
+}
+
+/// Looks for threads that stand still, until the end; each is replaced, until too many were.
+fn watch(shared: &Arc<Shared>) {
+    let hang = shared.run.hang;
+    let every = (hang / 4).clamp(Duration::from_millis(5), Duration::from_millis(200));
+    let mut state = shared.lock();
+    while !state.closed {
+        state = shared.ended.wait_timeout(state, every).unwrap_or_else(PoisonError::into_inner).0;
+        let before = state.busy.len();
+        state.busy.retain(|(_, since)| since.elapsed() < hang);
+        let hung = before - state.busy.len();
+        if hung == 0 {
+            continue;
+        }
+        state.abandoned += hung;
+        let abandoned = state.abandoned;
+        let blame = &shared.blame;
+        blame.count(ModelFault::Hang, hung as u64);
+        let (model, version) = (&*blame.model, &*blame.version);
+        tracing::error!(model, version, hung, abandoned, ?hang, "a model call does not end; its thread is abandoned");
+        if abandoned > MAX_ABANDONED {
+            tracing::error!(model, version, abandoned, "incident: this version is given up; its requests are refused");
+            state.queue.clear();
+            continue;
+        }
+        drop(state);
+        (0..hung).for_each(|_| one_more(shared));
+        state = shared.lock();
     }
 }
 

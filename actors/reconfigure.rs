@@ -16,7 +16,7 @@ use crate::supervise;
 use crate::system::System;
 use actix::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How often, and with what pause, a store in use is asked for.
@@ -26,58 +26,61 @@ const STORE_WAIT: Duration = Duration::from_millis(50);
 /// What the next generation needs and the present one does not have.
 pub(crate) struct Prepared {
     features: Arc<FeatureSet>,
-    champions: Vec<Arc<LoadedModel>>,
+    /// Those still in memory are bound before their first request; none is kept there for it.
+    champions: Vec<Weak<LoadedModel>>,
 }
 
 fn gone(e: MailboxError) -> Vec<String> {
     vec![format!("a part of the system is being restarted ({e}); try again")]
 }
 
-/// The versions that serve now, of models that stay.
-async fn champions(system: &System, next: &Compiled) -> Result<Vec<Arc<LoadedModel>>, Vec<String>> {
-    let mut loaded = Vec::new();
+/// Every version that serves must be able to serve on, or the change is refused and says which cannot. One after the
+/// other: more may serve than fit in memory at once.
+async fn champions(system: &System, next: &Compiled) -> Result<Vec<Weak<LoadedModel>>, Vec<String>> {
+    let (mut serve, mut problems) = (Vec::new(), Vec::new());
     for status in system.models() {
         let (Some(version), true) = (status.champion, next.catalog.models.contains_key(&status.model)) else {
             continue;
         };
         let acquire = AcquireModel { model: Arc::from(status.model.as_str()), version: version.clone() };
         match system.pool.send(acquire).await.map_err(gone)? {
-            Ok(model) => loaded.push(model),
+            Ok(loaded) => {
+                problems.extend(check(system, next, &loaded));
+                serve.push(Arc::downgrade(&loaded));
+            }
             // It cannot serve now either: no reason to keep the project as it is.
             Err(e) => tracing::warn!(model = status.model, version, ?e, "the version could not be loaded"),
         }
     }
-    Ok(loaded)
+    if problems.is_empty() { Ok(serve) } else { Err(problems) }
 }
 
-/// Every version that serves must be able to serve on, or the change is refused and says which cannot.
-fn check(system: &System, next: &Compiled, champions: &[Arc<LoadedModel>]) -> Result<(), Vec<String>> {
+/// Why a version could not serve on.
+fn check(system: &System, next: &Compiled, loaded: &LoadedModel) -> Vec<String> {
     let now = system.generation();
-    let mut problems = Vec::new();
-    for loaded in champions {
-        let plan = &next.catalog.models[&*loaded.model];
-        if let Err(why) = bind(&next.catalog, plan, loaded) {
-            problems.push(why);
-            continue;
-        }
-        // Versions that do not carry the meaning of their features: compared with what they are served now.
-        for feature in &loaded.signature.features {
-            let (old, new) = (now.catalog.plan.meaning(&feature.name), next.catalog.plan.meaning(&feature.name));
-            if old.is_some() && old != new {
-                problems.push(format!(
-                    "`{}` {} needs `{}` as it is defined now: give the new definition another name",
-                    loaded.model, loaded.version, feature.name
-                ));
-            }
-        }
+    let plan = &next.catalog.models[&*loaded.model];
+    if let Err(why) = bind(&next.catalog, plan, loaded) {
+        return vec![why];
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    // Versions that do not carry the meaning of their features: compared with what they are served now.
+    let changed = |name: &str| {
+        let (old, new) = (now.catalog.plan.meaning(name), next.catalog.plan.meaning(name));
+        old.is_some() && old != new
+    };
+    let other = loaded.signature.features.iter().filter(|f| changed(&f.name));
+    other
+        .map(|feature| {
+            format!(
+                "`{}` {} needs `{}` as it is defined now: give the new definition another name",
+                loaded.model, loaded.version, feature.name
+            )
+        })
+        .collect()
 }
 
 /// Makes everything ready; `scan` shows how far, and gives it up.
 pub(crate) async fn prepare(system: &System, next: &Compiled, scan: Arc<Scan>) -> Result<Prepared, Vec<String>> {
     let champions = champions(system, next).await?;
-    check(system, next, &champions)?;
     let now = system.generation();
     let layout = &now.features.layout;
     let same = layout.plan.state_id() == next.catalog.plan.state_id() && layout.shards == next.settings.shards;
@@ -172,8 +175,8 @@ pub(crate) async fn publish(system: &System, number: u64, next: &Compiled, ready
         Arc::ptr_eq(&now.features, &ready.features) && now.settings.max_entities != next.settings.max_entities;
     let declared = Declared { number, catalog: next.catalog.clone(), settings: next.settings.clone() };
     let generation = Generation::new(declared, ready.features, &monitors);
-    for champion in &ready.champions {
-        let _ = generation.bind(champion); // worked out before the first request needs it
+    for champion in ready.champions.iter().filter_map(Weak::upgrade) {
+        let _ = generation.bind(&champion); // worked out before the first request needs it
     }
     let features = generation.features.clone();
     system.current.store(Arc::new(generation));

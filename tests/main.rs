@@ -9,6 +9,7 @@ mod ingest;
 mod models;
 mod overload;
 mod project;
+mod registry;
 mod reload;
 mod replay;
 mod rollout;

@@ -8,6 +8,7 @@ use crate::model_host::{Blame, ModelRun};
 use crate::ports::ModelRuntime;
 use crate::supervise;
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 use understudy_domain::model::Manifest;
 use understudy_domain::profile::ReferenceProfile;
 
@@ -49,10 +50,13 @@ fn faults(counters: &Counters) -> Vec<(String, u64)> {
     counters.model_faults.read().into_iter().map(|(labels, n)| (labels[2].clone(), n)).collect()
 }
 
+/// For so long one waits for an answer that may never come.
 async fn ask(addr: &Addr<ModelInstance>, value: Value) -> Option<Result<f64, Refusal>> {
-    let asked = predict(addr, vec![vec![value]]);
-    let answer = tokio::time::timeout(Duration::from_millis(300), asked).await.ok()?;
-    Some(answer.map(|scored| scored.scores[0]))
+    tokio::time::timeout(Duration::from_millis(300), answer(addr, value)).await.ok()
+}
+
+async fn answer(addr: &Addr<ModelInstance>, value: Value) -> Result<f64, Refusal> {
+    predict(addr, vec![vec![value]]).await.map(|scored| scored.scores[0])
 }
 
 #[actix::test]
@@ -100,8 +104,8 @@ async fn a_panic_on_a_model_thread_is_that_callers_alone() {
         }
     }
     let (addr, counters) = start(Arc::new(Panics), ModelRun { threads: 2, ..ModelRun::default() });
-    assert!(matches!(ask(&addr, Value::Null).await, Some(Err(Refusal::Model { fault: ModelFault::Panic, .. }))));
-    assert_eq!(ask(&addr, Value::Int(1)).await, Some(Ok(0.25)));
+    assert!(matches!(answer(&addr, Value::Null).await, Err(Refusal::Model { fault: ModelFault::Panic, .. })));
+    assert_eq!(answer(&addr, Value::Int(1)).await, Ok(0.25));
     assert_eq!(faults(&counters), [("panic".to_owned(), 1)]);
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 mod bench;
+mod bench_pool;
 mod models;
 mod rollout;
 mod security;
@@ -15,6 +16,7 @@ mod telemetry;
 pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
+pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
 pub use models::{ModelCheckArgs, ModelCommand};
 pub use rollout::{RolloutCommand, SettingsArgs, StepArgs};
 pub use security::{AuditCommand, KeysCommand};
@@ -374,10 +376,8 @@ mod tests {
             "predict delay --json -",
             "model list",
             "model show delay --url http://127.0.0.1:8080",
-            "model show delay v3 -o json",
             "model register made/v1",
             "model alias delay champion v3",
-            "model alias delay challenger --remove",
             "model archive delay v1",
             "model check made/v1 --rows rows.csv --tolerance 1e-6",
             "bench model --model made/v1 --batch 1000",
@@ -395,6 +395,7 @@ mod tests {
             "config show --effective",
             "bench predict --seconds 5 --connections 8",
             "bench ingest",
+            "bench pool --models 8 --slots 5 --connections 200 --seconds 300 -o json",
             "simulate system --seeds 2000 --output json",
             "simulate system --seed 17",
             "simulate rollout --rate 100 --share 5 --minutes 30 --runs 10000 --fault errors:0.005 --rule ours -o json",

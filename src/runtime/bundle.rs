@@ -71,7 +71,10 @@ pub fn pack(dir: &Path) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
-    fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+    /// Name, kind and content.
+    type Entries<'a> = &'a [(&'a str, tar::EntryType, &'a [u8])];
+
+    fn archive(entries: Entries<'_>) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, kind, bytes) in entries {
             let mut header = tar::Header::new_gnu();
@@ -93,7 +96,7 @@ mod tests {
         let good =
             archive(&[("./", T::Directory, b""), ("./manifest.json", T::Regular, b"{}"), ("a", T::Regular, b"x")]);
         assert_eq!(files(&good).unwrap(), [("manifest.json".into(), b"{}".to_vec()), ("a".into(), b"x".to_vec())]);
-        let table: &[(&[(&str, T, &[u8])], &str)] = &[
+        let table: &[(Entries<'_>, &str)] = &[
             (&[], "no manifest.json"),
             (&[("weights", T::Regular, b"")], "no manifest.json"),
             (&[("../manifest.json", T::Regular, b"")], "side by side"),

@@ -15,6 +15,8 @@ mod matrix;
 pub mod meter;
 mod naive;
 pub mod parsers;
+#[cfg(test)]
+mod pool_tests;
 mod project;
 pub mod rollout;
 mod run;

@@ -73,6 +73,7 @@ pub const ATTRIBUTES: &[(&str, &str)] = &[
     ("version", "registered versions; `other` beyond 500 sets"),
     ("verdict", "valid, flagged, defaulted, fallback"),
     ("code", "stable codes of refusals, see docs/http.md"),
+    ("cause", "shape, not_finite, error, panic, hang, load"),
     ("rule", "names of the project's rules and of the built-in ones"),
     ("status", "what becomes of events and outcomes, see docs/http.md"),
     ("class", "serve, ingest, shadow, read"),
@@ -160,6 +161,42 @@ pub const METRICS: &[Metric] = &[
     HTTP_DURATION,
     PREDICTION_DURATION,
     STEP_DURATION,
+    // Models in memory, and what they did wrong
+    by(
+        &["model", "version", "cause"],
+        counter("understudy.model.faults", "{fault}", "What versions did wrong, failed loads among it", nothing),
+        |r| family(r, |c| &c.model_faults),
+    ),
+    by(
+        &["model", "version"],
+        counter(
+            "understudy.model.fallbacks",
+            "{prediction}",
+            "Answers of the champion for a version not loaded",
+            nothing,
+        ),
+        |r| family(r, |c| &c.fallbacks),
+    ),
+    by(&["model", "version"], counter("understudy.models.loads", "{load}", "Loads of versions", nothing), |r| {
+        family(r, |c| &c.model_loads)
+    }),
+    by(
+        &["model", "version"],
+        counter("understudy.models.evictions", "{eviction}", "Versions that had to make room", nothing),
+        |r| family(r, |c| &c.model_evictions),
+    ),
+    gauge("understudy.models.loaded", "{version}", "Versions in memory", |r| {
+        r.system.models_in_memory().0.versions as f64
+    }),
+    gauge("understudy.models.loaded_limit", "{version}", "Most versions in memory", |r| {
+        r.system.deps.settings.model_budget.versions as f64
+    }),
+    gauge("understudy.models.memory", "By", "Bytes of the versions in memory", |r| {
+        r.system.models_in_memory().0.bytes as f64
+    }),
+    gauge("understudy.models.memory_limit", "By", "Most bytes of versions in memory", |r| {
+        r.system.deps.settings.model_budget.bytes as f64
+    }),
     // Admission: every bound beside its depth
     gauge("understudy.requests.in_flight", "{request}", "Requests in work", |r| r.system.admission.depth().0 as f64),
     gauge("understudy.requests.waiting", "{request}", "Requests that wait on a worker for their turn", |r| {

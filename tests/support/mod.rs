@@ -138,6 +138,11 @@ impl Server {
         answer(sent.content_type("application/json").send(body.to_string().as_bytes()))
     }
 
+    /// A body of any kind.
+    pub fn post_bytes(&self, path: &str, kind: &str, body: &[u8]) -> (u16, Value) {
+        answer(self.agent.post(format!("{}{path}", self.url)).content_type(kind).send(body))
+    }
+
     /// Lines of JSON; `None` when the server died meanwhile.
     pub fn lines(&self, path: &str, body: &str) -> Option<(u16, Value)> {
         let sent = self.agent.post(format!("{}{path}", self.url)).content_type("application/x-ndjson");

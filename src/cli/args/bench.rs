@@ -9,6 +9,10 @@ pub enum BenchCommand {
     Predict(PredictBenchArgs),
     /// Events over HTTP, durable when answered; and how fast one core folds them
     Ingest(IngestBenchArgs),
+    /// More models than fit in memory, asked by many at once; exit 1 if a request fails or the budget is not kept
+    Pool(super::PoolBenchArgs),
+    /// A slow model that is given what waits as one batch, beside one that is not
+    Batch(super::BatchBenchArgs),
     /// More predictions than the server can answer, or slow clients beside ordinary ones
     Overload(OverloadArgs),
     /// A server that sends traces and metrics beside one that does not

@@ -7,10 +7,12 @@ mod floor;
 mod fold;
 mod histogram;
 mod load;
+mod made;
 mod memory;
 mod model;
 mod open_loop;
 mod overload;
+mod pool;
 mod process;
 mod rate;
 mod reload;
@@ -40,6 +42,8 @@ const SAMPLES: usize = 300;
 pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
     match command {
         BenchCommand::Model(args) => model::run(ctx, args),
+        BenchCommand::Pool(args) => pool::pool(ctx, args),
+        BenchCommand::Batch(args) => pool::batch(ctx, args),
         BenchCommand::Overload(args) => overload::run(ctx, args),
         BenchCommand::Reload(args) => reload::run(ctx, args),
         BenchCommand::Telemetry(args) => telemetry::run(ctx, args),
