@@ -40,6 +40,7 @@ impl Bench {
             predictions: disk.predictions(),
             outcomes: disk.outcomes(),
             features: disk.features(),
+            rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: models.clone(),
             trainer: models.clone(),
             counters: Default::default(),
