@@ -1,5 +1,6 @@
-//! A rollout in a recorded stream, with deaths: whatever the batch size, and however often the program is killed in the
-//! middle of it, the journal of decisions is the same, byte for byte.
+//! A rollout in a recorded stream: whatever the batch size, and however often the program is killed in the middle of
+//! it, the journal of decisions is the same, byte for byte. Deaths are tried without a shadow phase: what copies had
+//! shown is not kept over a restart, shadow begins anew.
 
 use super::Random;
 use super::load::{self, MODEL};
@@ -13,6 +14,8 @@ use understudy_domain::time::Timestamp;
 const HOUR: i64 = 3_600_000_000;
 /// Lines of the stream before the rollout begins, and after.
 const BEFORE: usize = 1_500;
+/// Shadow answers before the first share, where there is shadow.
+const COPIES: u64 = 30;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -50,16 +53,14 @@ pub fn run(
     prepare(c, &base, &lines[..BEFORE])?;
     let mut random = Random::new(c.seed);
     let mut found = RolloutFindings { seed: c.seed, ..RolloutFindings::default() };
-    let pass = |name: &str, batch: usize, kills: u64, random: &mut Random| {
+    let pass = |name: &str, batch: usize, (kills, copies): (u64, u64), random: &mut Random| {
         let project = work.join(name);
         copy(&base, &project)?;
-        let told = replay(c, &project, &lines[BEFORE..], batch, kills, random)?;
+        let told = replay(c, &project, &lines[BEFORE..], batch, (kills, copies), random)?;
         std::fs::remove_dir_all(&project).map_err(|e| e.to_string())?;
         Ok::<_, String>(told)
     };
-    let usual = pass("usual", 500, 0, &mut random)?;
-    (found.entries, found.end) = (usual.entries, usual.end.clone());
-    let mut compare = |told: Told, found: &mut RolloutFindings| {
+    let mut compare = |told: Told, usual: &Told, found: &mut RolloutFindings| {
         found.passes += 1;
         found.kills += told.kills;
         found.recovery_ms_max = found.recovery_ms_max.max(told.recovery_ms);
@@ -73,14 +74,17 @@ pub fn run(
         }
         progress(found);
     };
-    compare(pass("batches", 37, 0, &mut random)?, &mut found);
+    let shadowed = pass("shadowed", 500, (0, COPIES), &mut random)?;
+    compare(pass("batches", 37, (0, COPIES), &mut random)?, &shadowed, &mut found);
+    let usual = pass("usual", 500, (0, 0), &mut random)?;
+    (found.entries, found.end) = (usual.entries, usual.end.clone());
     while found.kills < c.kills {
         let kills = c.per_pass.min(c.kills - found.kills);
-        let told = pass("killed", 100 + random.below(400) as usize, kills, &mut random)?;
+        let told = pass("killed", 100 + random.below(400) as usize, (kills, 0), &mut random)?;
         if told.kills == 0 {
             return Err("no kill came before its batch was over; the machine is too quick for these batches".into());
         }
-        compare(told, &mut found);
+        compare(told, &usual, &mut found);
     }
     Ok(found)
 }
@@ -159,10 +163,10 @@ fn send(client: &Client, lines: &[String]) -> Result<(), String> {
     }
 }
 
-fn begin(client: &Client) -> Result<(), String> {
+fn begin(client: &Client, copies: u64) -> Result<(), String> {
     let settings = json!({
         "unit": "request", "stages": [10, 50, 100], "min_dwell": "6h", "tick": "1h", "hold": "6h", "max_duration": "60d",
-        "shadow_answers": 30, "shadow_share": 50, "min_entities": 10, "error_limit": 0.1,
+        "shadow_answers": copies, "shadow_share": 50, "min_entities": 10, "error_limit": 0.1,
         "latency": [{"quantile": 0.95, "margin": 1.5}],
         "outcomes": [{"name": "wrong", "counts": "wrong", "better": "lower", "margin": 3.0}],
     });
@@ -179,11 +183,11 @@ fn replay(
     project: &Path,
     lines: &[String],
     batch: usize,
-    kills: u64,
+    (kills, copies): (u64, u64),
     random: &mut Random,
 ) -> Result<Told, String> {
     let mut server = Server::start(&c.program, project, &SET, &[])?;
-    begin(&Client::new(&server.url))?;
+    begin(&Client::new(&server.url), copies)?;
     let (mut killed, mut recovery_ms) = (0, 0);
     let batches = lines.chunks(batch).len() as u64;
     let mut usual = Duration::from_millis(50);
