@@ -77,6 +77,7 @@ pub enum RolloutCommand {
 pub struct StartArgs {
     pub model: String,
     /// The challenger: a version, or an alias that leads to one
+    #[arg(id = "number", value_name = "VERSION")] // `version` is the flag's
     pub version: String,
     #[command(flatten)]
     pub with: SettingsArgs,
