@@ -111,6 +111,12 @@ impl Recount {
                 continue;
             }
             self.advance(*at);
+            for s in &recorded {
+                // One that nobody was answered in yet.
+                if self.tally.segments().iter().all(|t| t.segment != s.segment) {
+                    self.tally.begin(s.segment);
+                }
+            }
             v.recounted += 1;
             for s in &recorded {
                 let again = self.tally.segments().iter().find(|t| t.segment == s.segment);
