@@ -1,5 +1,5 @@
 //! **Owns** the order of events (seq), the duplicate index, and the events held back while a stream is replayed.
-//! **Receives** `IngestEvents`, `CommitHeld`, `AbandonHeld` and `KnownEvents` from the cells.
+//! **Receives** `IngestEvents`, `CommitHeld`, `AbandonHeld`, `KnownEvents` and `EraseEntity` from the cells.
 //! **Sends** `FoldEvents` to every feature shard in order of seq, `PostOutcomes` to the prediction logger.
 //! **On failure** nothing is acknowledged: the caller gets `internal` or `storage_unavailable` and may send again.
 //! A log that could not be written takes back what was folded: numbers and states are read back from what is durable.
@@ -9,7 +9,7 @@
 use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
 use crate::fault_point;
-use crate::feature_shard::{CatchUp, FeatureShard, FoldEvents, RebuildState};
+use crate::feature_shard::{CatchUp, FeatureShard, FoldEvents, ForgetEntities, RebuildState};
 use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use understudy_domain::dedupe::{Recent, Seen};
+use understudy_domain::entity::EntityHash;
+use understudy_domain::erasure::Tombstone;
 use understudy_domain::event::{Event, IngestOutcome, LoggedEvent};
 use understudy_domain::time::Span;
 
@@ -80,6 +82,16 @@ pub struct AttachSet {
 #[rtype(result = "()")]
 pub struct DetachSets {
     pub keep: u64,
+}
+
+/// A tombstone for what is known of an entity up to now. Replies when it is durable and the states are dropped.
+#[derive(Message)]
+#[rtype(result = "Result<(Tombstone, u64), Refusal>")]
+pub struct EraseEntity {
+    pub entity: String,
+    pub keys: Vec<String>,
+    pub mark: u128,
+    pub states: Vec<EntityHash>,
 }
 
 pub struct EventLogger {
@@ -364,14 +376,46 @@ impl Handler<AbandonHeld> for EventLogger {
     }
 }
 
+impl Handler<EraseEntity> for EventLogger {
+    type Result = ResponseFuture<Result<(Tombstone, u64), Refusal>>;
+
+    /// Within one message: no event can come between the tombstone and the word to the shards.
+    fn handle(&mut self, m: EraseEntity, _: &mut Self::Context) -> Self::Result {
+        let EraseEntity { entity, keys, mark, states } = m;
+        let time = self.deps.clock.now();
+        let begun = self.state().map(|state| state.next_seq - 1).and_then(|seq| {
+            let t = Tombstone { entity, keys, mark, seq, time };
+            let states = self.deps.erasures.begin(t.clone(), &states).map_err(unavailable)?;
+            Ok((t, states))
+        });
+        let sent = begun.map(|(t, states)| {
+            let shards = self.sets.iter().flat_map(|(_, shards)| shards);
+            (t, shards.map(|s| s.send(ForgetEntities { entities: states.clone() })).collect::<Vec<_>>())
+        });
+        Box::pin(async move {
+            let (t, sent) = sent?;
+            let mut found = 0;
+            for shard in sent {
+                found += shard.await.map_err(|_| lost("a feature shard"))??;
+            }
+            Ok((t, found))
+        })
+    }
+}
+
 impl Handler<AttachSet> for EventLogger {
     type Result = ResponseFuture<Result<(), Refusal>>;
 
     fn handle(&mut self, m: AttachSet, _: &mut Self::Context) -> Self::Result {
         let AttachSet { id, shards } = m;
+        let erased = self.deps.erasures.now();
         let attached = self.state().map(|state| {
             let until = state.next_seq - 1 - state.held.len() as u64;
-            let held = Arc::new(state.held.clone());
+            let mut held = state.held.clone();
+            for e in &mut held {
+                erased.blank(e);
+            }
+            let held = Arc::new(held);
             let caught_up: Vec<_> = shards.iter().map(|shard| shard.send(CatchUp { until })).collect();
             if !held.is_empty() {
                 for shard in &shards {

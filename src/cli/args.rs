@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 mod bench;
 mod bench_pool;
+mod entity;
 mod models;
 mod rollout;
 mod security;
@@ -17,6 +18,7 @@ pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
 pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
+pub use entity::EntityCommand;
 pub use models::{ModelCheckArgs, ModelCommand};
 pub use rollout::{RolloutCommand, SettingsArgs, StepArgs};
 pub use security::{AuditCommand, KeysCommand};
@@ -107,6 +109,9 @@ pub enum Command {
         /// Prediction id (a ULID)
         id: String,
     },
+    /// Entities: the people and things that features belong to
+    #[command(subcommand)]
+    Entity(EntityCommand),
     /// Validation rules
     #[command(subcommand)]
     Rules(RulesCommand),
