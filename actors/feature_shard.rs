@@ -209,7 +209,9 @@ impl FeatureShard {
 
     fn snapshot(&mut self) -> Result<(u64, Vec<(EntityHash, EntityState)>), Refusal> {
         let mut table = self.table.lock().map_err(|_| poisoned())?;
-        table.expire(self.deps.clock.now());
+        // By what came, not by the clock alone: one that was wrong and is set back must not have closed open windows.
+        let now = self.deps.clock.now().min(table.newest());
+        table.expire(now);
         self.unsaved.extend(table.take_evicted());
         self.unsaved.extend(table.snapshot_dirty());
         self.folded = 0;
