@@ -6,10 +6,14 @@
 //! **On restart** the same. First everything given to the log before is waited for: what is still on its way to
 //! the disk would be missed, and its numbers given twice.
 
+mod erase;
+
+pub use erase::EraseEntity;
+
 use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
 use crate::fault_point;
-use crate::feature_shard::{CatchUp, FeatureShard, FoldEvents, ForgetEntities, RebuildState};
+use crate::feature_shard::{CatchUp, FeatureShard, FoldEvents, RebuildState};
 use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
@@ -20,8 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use understudy_domain::dedupe::{Recent, Seen};
-use understudy_domain::entity::EntityHash;
-use understudy_domain::erasure::Tombstone;
 use understudy_domain::event::{Event, IngestOutcome, LoggedEvent};
 use understudy_domain::time::Span;
 
@@ -82,16 +84,6 @@ pub struct AttachSet {
 #[rtype(result = "()")]
 pub struct DetachSets {
     pub keep: u64,
-}
-
-/// A tombstone for what is known of an entity up to now. Replies when it is durable and the states are dropped.
-#[derive(Message)]
-#[rtype(result = "Result<(Tombstone, u64), Refusal>")]
-pub struct EraseEntity {
-    pub entity: String,
-    pub keys: Vec<String>,
-    pub mark: u128,
-    pub states: Vec<EntityHash>,
 }
 
 pub struct EventLogger {
@@ -373,33 +365,6 @@ impl Handler<AbandonHeld> for EventLogger {
         if self.state.as_ref().is_some_and(|state| !state.held.is_empty()) {
             self.rebuild(ctx);
         }
-    }
-}
-
-impl Handler<EraseEntity> for EventLogger {
-    type Result = ResponseFuture<Result<(Tombstone, u64), Refusal>>;
-
-    /// Within one message: no event can come between the tombstone and the word to the shards.
-    fn handle(&mut self, m: EraseEntity, _: &mut Self::Context) -> Self::Result {
-        let EraseEntity { entity, keys, mark, states } = m;
-        let time = self.deps.clock.now();
-        let begun = self.state().map(|state| state.next_seq - 1).and_then(|seq| {
-            let t = Tombstone { entity, keys, mark, seq, time };
-            let states = self.deps.erasures.begin(t.clone(), &states).map_err(unavailable)?;
-            Ok((t, states))
-        });
-        let sent = begun.map(|(t, states)| {
-            let shards = self.sets.iter().flat_map(|(_, shards)| shards);
-            (t, shards.map(|s| s.send(ForgetEntities { entities: states.clone() })).collect::<Vec<_>>())
-        });
-        Box::pin(async move {
-            let (t, sent) = sent?;
-            let mut found = 0;
-            for shard in sent {
-                found += shard.await.map_err(|_| lost("a feature shard"))??;
-            }
-            Ok((t, found))
-        })
     }
 }
 
