@@ -98,7 +98,7 @@ fn what_is_erased_stays_erased() {
     assert_eq!(server.get(&format!("/v1/predictions/{id}")).0, 404);
     // A repeat of what was erased is a repeat still; what is new is of a new customer.
     let (status, sum) = server.lines("/v1/events", &anns().concat()).expect("an answer");
-    assert_eq!((status, orders(&server, ANN)), (202, None), "{sum}");
+    assert_eq!((status / 100, orders(&server, ANN)), (2, None), "{sum}");
     let late = json!({"id": "new-1", "type": "order_placed", "time": at(43 * DAY + 5), "entities": {"customer": ANN},
         "properties": {"amount": 1.0, "items": 1}});
     server.lines("/v1/events", &format!("{late}\n")).expect("an answer");
