@@ -24,6 +24,12 @@ fn serve(dir: &Path) -> Server {
     Server::start(dir, &["clock.source=stream"])
 }
 
+/// An orderly end: the state goes to the disk.
+fn stop(server: Server) {
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.end().0, 0);
+}
+
 /// Orders of 30 days of a customer, if they are known at all.
 fn orders(server: &Server, customer: &str) -> Option<f64> {
     let (status, found) = server.get(&format!("/v1/features/orders_30d/explain?entity=customer:{customer}"));
@@ -76,8 +82,7 @@ fn what_is_erased_stays_erased() {
     let outcome = json!({"model": MODEL, "request_id": format!("req-{ANN}"), "label": true, "time": at(43 * DAY)});
     assert_eq!(server.post("/v1/outcomes", &outcome).0, 202);
     assert_eq!(orders(&server, ANN), Some(8.0));
-    // Its state goes to the disk.
-    assert_eq!(server.end().0, 0);
+    stop(server);
 
     let mut server = serve(dir.path());
     let known = orders(&server, "c3").expect("a regular customer");
@@ -120,7 +125,7 @@ fn what_is_erased_stays_erased() {
     erasures.begin(t, &[EntityHash::new("customer", ["c3"])]).expect("written");
     let server = serve(dir.path());
     assert_eq!((orders(&server, "c3"), orders(&server, "c4").is_some()), (None, true));
-    assert_eq!(server.end().0, 0);
+    stop(server);
 
     assert!(!holding(&data, ANN).is_empty(), "the search finds what is there");
     let path = data.to_str().expect("UTF-8");
