@@ -208,6 +208,7 @@ impl PredictionRecord {
             version: String::new(),
             feature_set: String::new(),
             epoch: 0,
+            placement: Default::default(),
             request_id: None,
             entities: EntityIds::new(),
             context: BTreeMap::new(),

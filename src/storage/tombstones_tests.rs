@@ -33,6 +33,7 @@ fn prediction(n: u64, user: &str) -> PredictionRecord {
         version: "v1".into(),
         feature_set: "f".into(),
         epoch: 1,
+        placement: Default::default(),
         request_id: Some(format!("{user}?{n}")),
         time,
         entities: BTreeMap::new(),
