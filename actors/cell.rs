@@ -6,10 +6,12 @@
 mod admin;
 mod arms;
 mod behind;
+mod erase;
 mod predict;
 mod replay;
 mod rollouts;
 
+pub use erase::Erasure;
 pub use predict::{refusal_code, verdict_name};
 
 use crate::admission::Gate;

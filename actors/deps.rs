@@ -3,6 +3,7 @@
 use crate::admission::AdmissionLimits;
 use crate::blocking::Blocking;
 use crate::counters::Counters;
+use crate::erasure::Erasures;
 use crate::model_host::ModelRun;
 use crate::ports::{
     Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RolloutJournal, Telemetry, Trainer,
@@ -128,4 +129,5 @@ pub struct Deps {
     pub trainer: Arc<dyn Trainer>,
     pub counters: Arc<Counters>,
     pub telemetry: Arc<dyn Telemetry>,
+    pub erasures: Arc<Erasures>,
 }

@@ -1,10 +1,14 @@
 //! **Owns** the order of events (seq), the duplicate index, and the events held back while a stream is replayed.
-//! **Receives** `IngestEvents`, `CommitHeld`, `AbandonHeld` and `KnownEvents` from the cells.
+//! **Receives** `IngestEvents`, `CommitHeld`, `AbandonHeld`, `KnownEvents` and `EraseEntity` from the cells.
 //! **Sends** `FoldEvents` to every feature shard in order of seq, `PostOutcomes` to the prediction logger.
 //! **On failure** nothing is acknowledged: the caller gets `internal` or `storage_unavailable` and may send again.
 //! A log that could not be written takes back what was folded: numbers and states are read back from what is durable.
 //! **On restart** the same. First everything given to the log before is waited for: what is still on its way to
 //! the disk would be missed, and its numbers given twice.
+
+mod erase;
+
+pub use erase::EraseEntity;
 
 use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
@@ -369,9 +373,14 @@ impl Handler<AttachSet> for EventLogger {
 
     fn handle(&mut self, m: AttachSet, _: &mut Self::Context) -> Self::Result {
         let AttachSet { id, shards } = m;
+        let erased = self.deps.erasures.now();
         let attached = self.state().map(|state| {
             let until = state.next_seq - 1 - state.held.len() as u64;
-            let held = Arc::new(state.held.clone());
+            let mut held = state.held.clone();
+            for e in &mut held {
+                erased.blank(e);
+            }
+            let held = Arc::new(held);
             let caught_up: Vec<_> = shards.iter().map(|shard| shard.send(CatchUp { until })).collect();
             if !held.is_empty() {
                 for shard in &shards {

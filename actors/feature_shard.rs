@@ -7,10 +7,12 @@
 //! what was folded and is still on its way to the log.
 
 mod catch_up;
+mod forget;
 mod layout;
 mod rebuild;
 
 pub use catch_up::{CatchUp, SetMaxEntities};
+pub use forget::ForgetEntities;
 pub use layout::{Layout, Scan, layout_id};
 pub(crate) use rebuild::{Rebuilding, Rebuilt};
 
@@ -22,7 +24,7 @@ use crate::guard::Vitals;
 use crate::ports::StoreError;
 use crate::start_pass::StartPass;
 use actix::prelude::*;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
@@ -92,6 +94,8 @@ pub struct FeatureShard {
     start: Option<Arc<StartPass>>,
     /// Evicted or snapshotted, and not on disk yet.
     unsaved: BTreeMap<EntityHash, EntityState>,
+    /// Erased, and on disk until the save in progress is over: not read from there.
+    forgotten: HashSet<EntityHash>,
     /// Batches that the log may not hold yet, in order: a table that is made again needs them.
     tail: VecDeque<Arc<Vec<LoggedEvent>>>,
     folded: u64,
@@ -111,9 +115,9 @@ impl FeatureShard {
         start: Option<Arc<StartPass>>,
     ) -> Self {
         refuse_reads(&table);
-        let (unsaved, tail) = (BTreeMap::new(), VecDeque::new());
+        let (unsaved, forgotten, tail) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
         let (folded, life, saving) = (0, 0, Arc::default());
-        FeatureShard { index, layout, deps, vitals, table, start, unsaved, tail, folded, life, saving }
+        FeatureShard { index, layout, deps, vitals, table, start, unsaved, forgotten, tail, folded, life, saving }
     }
 
     /// Makes the table again; reads are refused until it is complete.
@@ -158,7 +162,17 @@ impl FeatureShard {
             return Err(StoreError::Closed);
         }
         // Once more what the log has by now: applying an event again changes nothing.
-        self.tail.iter().flat_map(|batch| batch.iter()).for_each(|e| made.apply(e));
+        let erased = self.deps.erasures.now();
+        for e in self.tail.iter().flat_map(|batch| batch.iter()) {
+            match erased.reaches(e) {
+                false => made.apply(e),
+                true => {
+                    let mut e = e.clone();
+                    erased.blank(&mut e);
+                    made.apply(&e);
+                }
+            }
+        }
         made.finish()
     }
 
@@ -171,11 +185,15 @@ impl FeatureShard {
         fault_point!("feature_shard.fold");
         let mut table = self.table.lock().map_err(|_| poisoned())?;
         let (index, store, unsaved) = (self.index, &self.layout.store, &mut self.unsaved);
+        let forgotten = &self.forgotten;
         let mut failed = None;
         for e in batch.iter() {
             fault_point!("feature_shard.folding");
             table.apply(e, &mut |h| {
                 unsaved.remove(&h).or_else(|| {
+                    if forgotten.contains(&h) {
+                        return None;
+                    }
                     store.load(index, h).unwrap_or_else(|e| {
                         failed = Some(e);
                         None
@@ -191,7 +209,9 @@ impl FeatureShard {
 
     fn snapshot(&mut self) -> Result<(u64, Vec<(EntityHash, EntityState)>), Refusal> {
         let mut table = self.table.lock().map_err(|_| poisoned())?;
-        table.expire(self.deps.clock.now());
+        // By what came, not by the clock alone: one that was wrong and is set back must not have closed open windows.
+        let now = self.deps.clock.now().min(table.newest());
+        table.expire(now);
         self.unsaved.extend(table.take_evicted());
         self.unsaved.extend(table.snapshot_dirty());
         self.folded = 0;
@@ -265,6 +285,7 @@ impl Handler<LoadEntity> for FeatureShard {
         let mut table = self.table.lock().map_err(|_| poisoned())?;
         let state = match self.unsaved.get(&m.entity) {
             Some(state) => Some(state.clone()),
+            None if self.forgotten.contains(&m.entity) => None,
             None => self.layout.store.load(self.index, m.entity).map_err(storage)?,
         };
         let Some(state) = state else { return Ok(false) };

@@ -10,6 +10,7 @@ pub mod config;
 pub mod config_watcher;
 pub mod counters;
 pub mod deps;
+pub mod erasure;
 pub mod event_logger;
 pub mod fault;
 pub mod feature_set;

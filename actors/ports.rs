@@ -133,6 +133,8 @@ pub trait FeatureStore: Send + Sync {
     fn watermark(&self, shard: usize) -> Result<u64, StoreError>;
     /// Hash of the feature set (and shard count) that the saved state belongs to.
     fn layout(&self) -> Result<Option<String>, StoreError>;
+    /// Drops the saved state of these entities, durably.
+    fn forget(&self, shard: usize, entities: &[EntityHash]) -> Result<(), StoreError>;
     /// Drops all saved state and records the new layout.
     fn reset(&self, layout: &str) -> Result<(), StoreError>;
     /// A store for another layout beside this one, kept apart from it.

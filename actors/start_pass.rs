@@ -111,7 +111,10 @@ impl StartPass {
         let mut shards = shards.collect::<Result<Vec<_>, _>>()?;
         let mut index = Index::new(&self.deps, self.dedupe_window);
         let from = shards.iter().map(Rebuilding::from).min().unwrap_or(1);
-        index.read(&self.deps, (from - 1).min(self.deps.events.last_seq()))?;
+        let last = self.deps.events.last_seq();
+        // Events that were blanked have other ids; the log knows what was sent.
+        let blanked = !self.deps.erasures.now().is_empty();
+        index.read(&self.deps, if blanked { last } else { (from - 1).min(last) })?;
         match self.deps.settings.blocking {
             Blocking::Inline => self.scan(from, &mut index, &mut |batch| {
                 shards.iter_mut().for_each(|shard| batch.iter().for_each(|e| shard.apply(e)));

@@ -155,7 +155,8 @@ impl Backfill {
         if e.ingested > self.until {
             return;
         }
-        if e.event.kind == self.request_event && self.wants(e) {
+        let stands = !e.event.is_erased();
+        if stands && e.event.kind == self.request_event && self.wants(e) {
             let v = self.vector_of(e);
             self.rows.push(BackfillRow {
                 request_id: e.event.id.clone(),
@@ -165,7 +166,7 @@ impl Backfill {
                 label: None,
             });
         }
-        if let Some((request, label)) = self.labels.as_ref().and_then(|l| l.read(&self.plan, e)) {
+        if stands && let Some((request, label)) = self.labels.as_ref().and_then(|l| l.read(&self.plan, e)) {
             // What was voided stays void; otherwise the later word counts.
             let known = self.outcomes.entry(request).or_insert(label);
             if known.is_some() {

@@ -12,6 +12,7 @@ pub mod dedupe;
 pub mod drift;
 pub mod encode;
 pub mod entity;
+pub mod erasure;
 pub mod event;
 pub mod evidence;
 pub mod expr;

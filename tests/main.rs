@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod demo;
+mod erase;
 mod flights;
 mod golden;
 mod ingest;

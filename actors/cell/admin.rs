@@ -170,7 +170,7 @@ impl Cell {
     }
 
     /// What was answered before can be read after this.
-    async fn catch_up(&self) -> Result<(), Refusal> {
+    pub(super) async fn catch_up(&self) -> Result<(), Refusal> {
         self.system.logger.send(CatchUp).await.map_err(mailbox)
     }
 

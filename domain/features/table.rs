@@ -57,6 +57,7 @@ pub struct FeatureTable {
     pub(super) uses: VecDeque<(u64, EntityHash)>,
     tick: u64,
     watermark: u64,
+    newest: Timestamp,
     may_be_cold: bool,
     pub(super) memo_hits: u64,
     pub(super) memo_misses: u64,
@@ -76,6 +77,7 @@ impl FeatureTable {
             uses: VecDeque::new(),
             tick: 0,
             watermark: 0,
+            newest: Timestamp::MIN,
             may_be_cold: false,
             memo_hits: 0,
             memo_misses: 0,
@@ -98,6 +100,11 @@ impl FeatureTable {
     /// Entities in memory.
     pub fn entities(&self) -> usize {
         self.hot.len()
+    }
+
+    /// Latest event time folded, of whichever entity: no clock is needed to know that it is at least as late as this.
+    pub fn newest(&self) -> Timestamp {
+        self.newest
     }
 
     /// Highest sequence number applied.
@@ -123,6 +130,7 @@ impl FeatureTable {
         if e.late {
             return;
         }
+        self.newest = self.newest.max(e.event.time);
         let plan = Arc::clone(&self.plan);
         let Some(def) = plan.events.get(&e.event.kind) else { return };
         let mut facts = None;
@@ -153,7 +161,9 @@ impl FeatureTable {
             }
             self.touch(hash);
             if let Some(hot) = self.hot.get_mut(&hash) {
-                self.truncated += hot.apply(entity, &points, e.ingested).truncated;
+                // A clock that was ahead for a while must not close windows that are open.
+                let now = e.ingested.min(self.newest);
+                self.truncated += hot.apply(entity, &points, now).truncated;
             }
         }
         self.evict();

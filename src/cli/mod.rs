@@ -9,6 +9,7 @@ pub(crate) mod client;
 mod config;
 mod demo;
 mod doctor;
+mod entity;
 mod error;
 mod features;
 pub mod host;
@@ -81,6 +82,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Monitor(c) => monitor::run(&ctx, c),
         Command::Log(c) => log::run(&ctx, c),
         Command::Why { id } => log::why(&ctx, id),
+        Command::Entity(c) => entity::run(&ctx, c),
         Command::Rules(args::RulesCommand::Try { file, model }) => rules::try_file(&ctx, file, model.as_deref()),
         Command::Outcome(args::OutcomeCommand::Post(a)) => models::outcome(&ctx, a),
         Command::Config(c) => config::run(&ctx, c),

@@ -5,7 +5,8 @@
 pub(crate) mod call;
 mod config;
 mod connections;
-pub mod error;
+pub mod entities;
+mod error;
 pub(crate) mod event_forms;
 mod events;
 mod front;

@@ -4,7 +4,7 @@ use super::call::{self, Call};
 use super::connections::InWork;
 use super::error::Fault;
 use super::rollout::Order;
-use super::{config, events, health, outcomes, predict, read, registry, replay, rollout, rules, v2};
+use super::{config, entities, events, health, outcomes, predict, read, registry, replay, rollout, rules, v2};
 use crate::security::{Caller, Scope, Security};
 use crate::system::WallClock;
 use crate::telemetry::{Finished, Telemetry};
@@ -45,6 +45,7 @@ pub enum Operation {
     ExplainFeature,
     Prediction,
     Predictions,
+    Erase,
     TryRules,
     Rollout,
     StartRollout,
@@ -106,7 +107,7 @@ const fn scope(operation: Operation) -> Option<Scope> {
         | TryRules | Rollout | PlanRollout | AaRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout
         | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
         Replay | Train | StartRollout | PromoteRollout | AbortRollout | ApproveRollout | RetryRollout | Register
-        | Alias | Archive | ConfigReload | ConfigRevert => Some(Scope::Admin),
+        | Alias | Archive | Erase | ConfigReload | ConfigRevert => Some(Scope::Admin),
     }
 }
 
@@ -118,7 +119,7 @@ const fn class(operation: Operation) -> Option<Class> {
         Live | Ready | Metrics | Rollout | PromoteRollout | AbortRollout | ApproveRollout | System | Config
         | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => None,
         Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Train | Jobs | Job | Features
-        | ExplainFeature | Prediction | Predictions | TryRules | StartRollout | PlanRollout | AaRollout
+        | ExplainFeature | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout | AaRollout
         | RetryRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady => {
             Some(Class::Read)
         }
@@ -156,6 +157,7 @@ pub const ROUTES: &[Route] = &[
     get("/v1/features/{name}/explain", Operation::ExplainFeature),
     get("/v1/predictions", Operation::Predictions),
     get("/v1/predictions/{id}", Operation::Prediction),
+    post("/v1/entities/erase", Operation::Erase),
     post("/v1/rules/try", Operation::TryRules),
     get("/v1/config", Operation::Config),
     get("/v1/config/history", Operation::ConfigHistory),
@@ -354,6 +356,7 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::ExplainFeature => read::explain(call).await,
         Operation::Prediction => read::prediction(call).await,
         Operation::Predictions => read::predictions(call).await,
+        Operation::Erase => entities::erase(call).await,
         Operation::TryRules => rules::try_rules(call).await,
         Operation::Rollout => rollout::status(call).await,
         Operation::StartRollout => rollout::start(call).await,

@@ -59,6 +59,7 @@ fn a_prediction_allocates_little() {
         trainer: models,
         counters: Default::default(),
         telemetry: Arc::new(()),
+        erasures: Default::default(),
     });
     let per_prediction = runtime.block_on(async move {
         clock.begin_life();

@@ -275,6 +275,9 @@ impl FeatureStore for SimFeatures {
     fn layout(&self) -> Result<Option<String>, StoreError> {
         self.durable.layout()
     }
+    fn forget(&self, shard: usize, entities: &[EntityHash]) -> Result<(), StoreError> {
+        self.durable.forget(shard, entities)
+    }
     fn reset(&self, layout: &str) -> Result<(), StoreError> {
         self.durable.reset(layout)
     }

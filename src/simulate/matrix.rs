@@ -105,6 +105,7 @@ impl Bench {
             trainer: models,
             counters: Default::default(),
             telemetry: Arc::new(()),
+            erasures: Default::default(),
         };
         let settings = LiveSettings { log_sync: true, max_entities: 2, shards: 1, ..LiveSettings::default() };
         let declared = Declared { number: 1, catalog: Arc::new(project::catalog()), settings };

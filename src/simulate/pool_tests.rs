@@ -45,6 +45,7 @@ impl Bench {
             trainer: models.clone(),
             counters: Default::default(),
             telemetry: Arc::new(()),
+            erasures: Default::default(),
         };
         let declared = Declared { number: 1, catalog: Arc::new(project::catalog()), settings: LiveSettings::default() };
         let here = actix::Arbiter::current();

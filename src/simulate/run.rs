@@ -201,6 +201,7 @@ impl World {
             trainer: self.models.clone(),
             counters: Default::default(),
             telemetry: Arc::new(()),
+            erasures: Default::default(),
         });
         let end = runtime.block_on(async {
             self.clock.begin_life();

@@ -245,3 +245,21 @@ fn feature_state_and_watermark_move_together() {
         assert_eq!((p.features.watermark(3).unwrap(), p.features.load(3, e1).unwrap()), (0, None));
     });
 }
+
+#[test]
+fn forgotten_states_are_gone_and_others_stay() {
+    on_both(|reopen| {
+        let ports = reopen();
+        ports.features.reset("layout").unwrap();
+        let all = |shard: u128| (0..3).map(|n| (EntityHash(shard << 64 | n), state(n as u64))).collect();
+        ports.features.save(0, 5, all(0)).unwrap();
+        ports.features.save(1, 5, all(1)).unwrap();
+        ports.features.forget(0, &[EntityHash(1), EntityHash(77)]).unwrap();
+        drop(ports);
+        let ports = reopen();
+        let there = |shard: usize, n: u128| ports.features.load(shard, EntityHash(n)).unwrap().is_some();
+        assert_eq!((there(0, 0), there(0, 1), there(0, 2)), (true, false, true));
+        assert!(there(1, 1 << 64 | 1), "another shard's stay");
+        assert_eq!(ports.features.watermark(0), Ok(5));
+    });
+}

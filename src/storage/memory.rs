@@ -149,6 +149,10 @@ impl FeatureStore for MemoryFeatures {
     fn layout(&self) -> Result<Option<String>, StoreError> {
         Ok(lock(&self.0).layout.clone())
     }
+    fn forget(&self, shard: usize, entities: &[EntityHash]) -> Result<(), StoreError> {
+        lock(&self.0).entities.retain(|(s, e), _| *s != shard || !entities.contains(e));
+        Ok(())
+    }
     fn reset(&self, layout: &str) -> Result<(), StoreError> {
         *lock(&self.0) = States { layout: Some(layout.to_owned()), ..States::default() };
         Ok(())

@@ -15,6 +15,7 @@ pub mod memory;
 mod prediction_block;
 mod predictions;
 pub mod probe;
+mod redact;
 mod report;
 pub mod retention;
 mod rollouts;
@@ -26,6 +27,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod tombstones;
 pub mod transfer;
 mod watermark;
 mod writer;

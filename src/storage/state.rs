@@ -226,6 +226,24 @@ impl FeatureStore for SledFeatures {
         self.read(&state_key(shard, entity)?)
     }
 
+    fn forget(&self, shard: usize, entities: &[EntityHash]) -> Result<(), StoreError> {
+        let keys: Vec<_> = entities.iter().map(|e| state_key(shard, *e)).collect::<Result<_, _>>()?;
+        self.write(|db, mut sum| {
+            let mut batch = sled::Batch::default();
+            for key in &keys {
+                let mut part = 0;
+                while let Some(old) = db.get(part_key(key, part)).map_err(engine)? {
+                    if part == 0 {
+                        sum.keys = sum.keys.wrapping_sub(identity(key, &old));
+                    }
+                    batch.remove(part_key(key, part));
+                    part += 1;
+                }
+            }
+            Ok((batch, sum))
+        })
+    }
+
     fn watermark(&self, shard: usize) -> Result<u64, StoreError> {
         Ok(self.read(&shard_key(b'w', shard)?)?.unwrap_or(0))
     }

@@ -2,15 +2,15 @@
 //!
 //! Stream: `USEXP001`, then records `[kind u8][key length u16][frame length u32][crc32 u32][key][frame]`, little
 //! endian; at the end one of kind 0 whose frame is the number of records and the xxh3-128 of every byte before it.
-//! Keys and frames are those of the logs, so nothing is encoded anew and checksums stay as they were written.
+//! Keys and frames are those of the logs: only blocks that hold somebody erased are encoded anew.
 
 use super::bulk::Bulk;
-use super::log::Layout;
 use super::log::SegmentedLog;
+use super::redact::{Redact, Redactor};
 use super::report::OpenError;
 use super::segment::{self, io};
 use super::store::{Store, StoreOptions};
-use super::{codec, compact};
+use super::{codec, compact, tombstones};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -40,7 +40,10 @@ pub struct Moved {
 
 type Each<'a> = &'a mut dyn FnMut(u8, &[u8], &[u8]) -> Result<(), StoreError>;
 
-fn blocks<T: Layout>(log: &SegmentedLog<T>, kind: u8, each: Each<'_>) -> Result<(), StoreError> {
+fn blocks<T: Redact>(log: &SegmentedLog<T>, kind: u8, redactor: &mut Redactor, each: Each<'_>) -> Result<(), StoreError>
+where
+    T::Item: From<T>,
+{
     let segments = &log.files.segments;
     for n in segments.numbers() {
         let mut start = vec![0];
@@ -50,7 +53,10 @@ fn blocks<T: Layout>(log: &SegmentedLog<T>, kind: u8, each: Each<'_>) -> Result<
             start = segment::after(last);
             for (key, frame) in page {
                 match codec::intact(&key, &frame) {
-                    Ok(()) => each(kind, &key, &frame)?,
+                    Ok(()) => match redactor.block::<T>(&key, &frame)? {
+                        None => each(kind, &key, &frame)?,
+                        Some(anew) => anew.iter().try_for_each(|(key, frame)| each(kind, key, frame))?,
+                    },
                     Err(e) => {
                         segments.health.damaged(&segments.label(n), T::position(&key).unwrap_or(0), &e.to_string());
                     }
@@ -61,12 +67,13 @@ fn blocks<T: Layout>(log: &SegmentedLog<T>, kind: u8, each: Each<'_>) -> Result<
     each(POSITION, T::NAME.as_bytes(), &codec::encode(T::NAME.as_bytes(), &log.files.position())?)
 }
 
-/// Everything in an open store, in a fixed order.
-fn everything(store: &Store, each: Each<'_>) -> Result<(), StoreError> {
+/// Everything in an open store but what was erased, in a fixed order.
+fn everything(store: &Store, dir: &Path, each: Each<'_>) -> Result<(), StoreError> {
     let (events, predictions, outcomes) = store.logs();
-    blocks::<LoggedEvent>(events, EVENTS, each)?;
-    blocks::<PredictionRecord>(predictions, PREDICTIONS, each)?;
-    blocks::<OutcomeRecord>(outcomes, OUTCOMES, each)?;
+    let mut redactor = Redactor::new(tombstones::of(dir)?);
+    blocks::<LoggedEvent>(events, EVENTS, &mut redactor, each)?;
+    blocks::<PredictionRecord>(predictions, PREDICTIONS, &mut redactor, each)?;
+    blocks::<OutcomeRecord>(outcomes, OUTCOMES, &mut redactor, each)?;
     store.state().entries(&mut |key, frame| each(STATE, key, frame))
 }
 
@@ -86,7 +93,7 @@ pub fn export(dir: &Path, options: StoreOptions, to: &Path) -> Result<Moved, Ope
         out.write_all(bytes).map_err(|e| io(to, e))
     };
     put(MAGIC, &mut hash)?;
-    everything(&store, &mut |kind, key, frame| {
+    everything(&store, dir, &mut |kind, key, frame| {
         moved.blocks += 1;
         moved.bytes += (HEAD + key.len() + frame.len()) as u64;
         put(&head(kind, key, frame), &mut hash)?;
@@ -188,13 +195,13 @@ fn read_stream(from: &Path, work: &Path, options: &StoreOptions) -> Result<Moved
     }
 }
 
-/// Writes a stopped store anew, without the dead space of the engine. What is damaged stops it: nothing changes.
+/// Writes a stopped store anew, without the dead space of the engine and without what was erased. What is damaged stops it: nothing changes.
 pub fn compact(dir: &Path, options: &StoreOptions) -> Result<Moved, OpenError> {
     let store = Store::open(dir, options.clone())?;
     let work = dir.join(compact::WORK);
     let mut moved = Moved::default();
     let mut bulk = Bulk::new(&work, options)?;
-    everything(&store, &mut |kind, key, frame| {
+    everything(&store, dir, &mut |kind, key, frame| {
         moved.blocks += 1;
         moved.bytes += (key.len() + frame.len()) as u64;
         match kind {

@@ -14,7 +14,7 @@ use crate::cli::host::{Overrides, Running, StartError};
 use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
-use crate::storage::{Durability, RolloutJournals, Store, StoreOptions};
+use crate::storage::{Durability, RolloutJournals, Store, StoreOptions, tombstones};
 use crate::telemetry::{self, Readings, Telemetry};
 use signals::Stop;
 use std::io::IsTerminal;
@@ -26,6 +26,7 @@ use stop::Unclean;
 use tokio::sync::oneshot;
 use understudy_actors::cell::Cell;
 use understudy_actors::deps::{ActorSettings, Deps};
+use understudy_actors::erasure::{Erasures, Filtered};
 use understudy_actors::fault;
 use understudy_actors::generation::Declared;
 use understudy_actors::model_host::ModelRun;
@@ -40,6 +41,7 @@ struct Prepared {
     started: project::Start,
     workers: usize,
     store: Store,
+    erasures: Erasures,
     listener: TcpListener,
     data: PathBuf,
     secured: edge::Secured,
@@ -122,6 +124,9 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
     let store = Store::open(&data, options).map_err(|e| {
         StartError::new(format!("cannot open {}: {e}", data.display()), "`understudy doctor` looks at the folder")
     })?;
+    let salt = ulid::Ulid::generate().0 ^ ulid::Ulid::generate().0.rotate_left(64);
+    let erasures =
+        tombstones::open(&data, salt).map_err(|e| StartError::new(e.to_string(), "docs/security.md, Erasure"))?;
     for warning in &store.report().warnings {
         tracing::warn!(%warning, "storage");
     }
@@ -134,7 +139,7 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
         telemetry::resolve(&settings.telemetry, |name| std::env::var(name).ok()).map_err(|p| problems(&[p]))?;
     let telemetry = Telemetry::start(export.as_ref())
         .map_err(|e| StartError::new(e, "OTEL_SDK_DISABLED=true starts without sending telemetry"))?;
-    Ok(Prepared { project, started, workers, store, listener, data, secured, telemetry })
+    Ok(Prepared { project, started, workers, store, erasures, listener, data, secured, telemetry })
 }
 
 async fn run(
@@ -142,7 +147,7 @@ async fn run(
     ready: mpsc::Sender<Result<(), StartError>>,
     until: impl Future<Output = Stop>,
 ) -> Result<(), Unclean> {
-    let Prepared { project, started, workers, store, listener, data, secured, telemetry } = prepared;
+    let Prepared { project, started, workers, store, erasures, listener, data, secured, telemetry } = prepared;
     let settings = &project.settings;
     let clock: Arc<dyn Clock> = match settings.clock.source {
         config::ClockSource::Wall => Arc::new(WallClock),
@@ -154,6 +159,10 @@ async fn run(
     let project::Start { source, in_force, generation } = started;
     let layout =
         understudy_actors::feature_shard::layout_id(&in_force.compiled.catalog.plan, in_force.compiled.settings.shards);
+    let shards = in_force.compiled.settings.shards;
+    let features = crate::storage::features_of(&data, store.features(), &layout);
+    tombstones::resume(&erasures, &*features, shards).map_err(|e| e.to_string())?;
+    let erasures = Arc::new(erasures.over(store.events(), store.predictions()));
     let deps = Arc::new(Deps {
         settings: ActorSettings {
             models: ModelRun {
@@ -167,15 +176,16 @@ async fn run(
         },
         clock,
         wall: Arc::new(WallClock),
-        events: store.events(),
-        predictions: store.predictions(),
-        outcomes: store.outcomes(),
-        features: crate::storage::features_of(&data, store.features(), &layout),
+        events: Arc::new(Filtered { log: store.events(), erasures: erasures.clone() }),
+        predictions: Arc::new(Filtered { log: store.predictions(), erasures: erasures.clone() }),
+        outcomes: Arc::new(Filtered { log: store.outcomes(), erasures: erasures.clone() }),
+        features,
         rollouts: Arc::new(rollouts),
         loader: registry.clone(),
         trainer: registry,
         counters: Default::default(),
         telemetry: telemetry.clone(),
+        erasures,
     });
     resume_clock(&deps);
     let declared = Declared {

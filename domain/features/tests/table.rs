@@ -190,3 +190,21 @@ fn an_erased_entity_is_gone() {
     let v = read(&mut t, &plan().vector(&names()).unwrap(), "u", 1, &BTreeMap::new());
     assert_eq!(v.values[0], Value::Int(0));
 }
+
+#[test]
+fn a_clock_that_was_ahead_closes_no_window_that_is_open() {
+    // Enough points of one instant for the sweep that goes with them; the clock is ten days ahead meanwhile.
+    let trips = |ahead: i64| -> Vec<LoggedEvent> {
+        let one = |seq| {
+            let mut e = trip(seq, 100, "u", Some(1.0), None, None);
+            e.ingested = Timestamp(e.event.time.0 + ahead * 86_400 * SECOND);
+            e
+        };
+        (1..=600).map(one).collect()
+    };
+    let vector = plan().vector(&names()).unwrap();
+    let read_at = |t: &mut FeatureTable| read(t, &vector, "u", 101, &BTreeMap::new());
+    let (mut right, mut wrong) = (table(&trips(0)), table(&trips(10)));
+    assert_eq!(read_at(&mut wrong).values, read_at(&mut right).values);
+    assert_eq!(wrong.newest(), Timestamp(100 * SECOND));
+}

@@ -47,10 +47,16 @@ fn recorded(project: &Path, model: &str) -> Result<Vec<Value>> {
     Ok(bodies)
 }
 
+/// The header of the key in `UNDERSTUDY_KEY`; nothing without one.
+pub fn key_header() -> String {
+    std::env::var("UNDERSTUDY_KEY").map(|k| format!("authorization: Bearer {k}\r\n")).unwrap_or_default()
+}
+
 fn head(path: &str, content_type: &str, length: usize, into: &mut Vec<u8>) {
+    let key = key_header();
     let _ = write!(
         into,
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\n{key}content-length: {length}\r\n\r\n"
     );
 }
 

@@ -64,7 +64,7 @@ fn batches(path: &str, bodies: &[Value], instances: usize, deadline_ms: u32) -> 
             }
         };
         let mut out = Vec::new();
-        let key = std::env::var("UNDERSTUDY_KEY").map(|k| format!("authorization: Bearer {k}\r\n")).unwrap_or_default();
+        let key = bodies::key_header();
         let _ = write!(
             out,
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nx-deadline-ms: {deadline_ms}\r\n\
