@@ -99,6 +99,9 @@ pub enum Command {
     /// Quality over time
     #[command(subcommand)]
     Monitor(MonitorCommand),
+    /// Whether what the models see and say still looks like what they were trained on
+    #[command(subcommand)]
+    Drift(DriftCommand),
     /// The prediction log
     #[command(subcommand)]
     Log(LogCommand),
@@ -247,6 +250,22 @@ pub enum FeatureCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum DriftCommand {
+    /// What drifted, by window; one feature with both histograms
+    Show {
+        model: String,
+        /// This feature alone; `(score)` is the score
+        #[arg(long)]
+        feature: Option<String>,
+        /// First event time (RFC 3339)
+        #[arg(long)]
+        from: Option<String>,
+        #[arg(long)]
+        until: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum MonitorCommand {
     /// Traffic, matured quality and latency by window
     Show {
@@ -385,6 +404,8 @@ mod tests {
             "feature explain f --entity origin=JFK --time 2013-01-01T00:00:00Z",
             "feature verify expected.jsonl --events f.ndjson",
             "monitor show delay --from 2013-04-01T00:00:00Z",
+            "drift show delay --feature distance --from 2013-04-01T00:00:00Z -o json",
+            "simulate drift --days 1000 --features 20 --rows-per-window 500 --shift 0.5 --seed 1",
             "log tail -n 5 --model delay",
             "log export --format csv --without-timing",
             "why 01HQ3V8Z5M8C1YB2D3E4F5G6H7",

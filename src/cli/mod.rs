@@ -9,6 +9,7 @@ pub(crate) mod client;
 mod config;
 mod demo;
 mod doctor;
+mod drift;
 mod error;
 mod features;
 pub mod host;
@@ -78,6 +79,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Model(c) => registry::run(&ctx, c),
         Command::Rollout(c) => rollout::run(&ctx, c),
         Command::Feature(c) => features::run(&ctx, c),
+        Command::Drift(c) => drift::run(&ctx, c),
         Command::Monitor(c) => monitor::run(&ctx, c),
         Command::Log(c) => log::run(&ctx, c),
         Command::Why { id } => log::why(&ctx, id),

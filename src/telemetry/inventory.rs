@@ -150,6 +150,11 @@ pub const METRICS: &[Metric] = &[
     by(&["model", "rule"], counter("understudy.findings", "{finding}", "Broken validation rules", nothing), |r| {
         family(r, |c| &c.findings)
     }),
+    by(
+        &["model", "state"],
+        counter("understudy.drift.windows", "{window}", "Windows judged for drift, by the level that holds", nothing),
+        |r| family(r, |c| &c.drift_windows),
+    ),
     by(&["status"], counter("understudy.events", "{event}", "Events, by what became of them", nothing), |r| {
         family(r, |c| &c.events)
     }),
