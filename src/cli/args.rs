@@ -102,6 +102,9 @@ pub enum Command {
     /// Whether what the models see and say still looks like what they were trained on
     #[command(subcommand)]
     Drift(DriftCommand),
+    /// Data faults put into the recording: which are caught, when, and by what
+    #[command(subcommand)]
+    Faults(FaultsCommand),
     /// The prediction log
     #[command(subcommand)]
     Log(LogCommand),
@@ -246,6 +249,24 @@ pub enum FeatureCommand {
         /// The model whose request event is meant (with --url: whose logged vectors); the first if not said
         #[arg(long)]
         model: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FaultsCommand {
+    /// The catalogue
+    List,
+    /// Run the faults through the code that serves, and the clean rest of the recording
+    Run {
+        /// This fault alone, without the clean rest
+        #[arg(long)]
+        only: Option<String>,
+        /// End of the data that the reference is made of (RFC 3339)
+        #[arg(long, default_value = "2013-04-01T00:00:00Z")]
+        train_until: String,
+        /// Day on which each fault begins; 44 days later if not said
+        #[arg(long)]
+        from: Option<String>,
     },
 }
 
@@ -406,6 +427,8 @@ mod tests {
             "monitor show delay --from 2013-04-01T00:00:00Z",
             "drift show delay --feature distance --from 2013-04-01T00:00:00Z -o json",
             "simulate drift --days 1000 --features 20 --rows-per-window 500 --shift 0.5 --seed 1",
+            "faults list",
+            "faults run --only null_burst -o json",
             "log tail -n 5 --model delay",
             "log export --format csv --without-timing",
             "why 01HQ3V8Z5M8C1YB2D3E4F5G6H7",

@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod drift;
 mod error;
+mod faults;
 mod features;
 pub mod host;
 mod init;
@@ -89,6 +90,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Bench(c) => bench::run(&ctx, c),
         Command::Keys(c) => keys::run(&ctx, c),
         Command::Audit(c) => keys::audit(&ctx, c),
+        Command::Faults(c) => faults::run(&ctx, c),
         Command::Simulate(c) => simulate::run(&ctx, c),
         Command::Store(c) => store::run(&ctx, c),
         Command::Chaos(c) => chaos::run(&ctx, c),

@@ -76,6 +76,7 @@ pub const ATTRIBUTES: &[(&str, &str)] = &[
     ("cause", "shape, not_finite, error, panic, hang, load"),
     ("rule", "names of the project's rules and of the built-in ones"),
     ("status", "what becomes of events and outcomes, see docs/http.md"),
+    ("state", "not_enough_data, none, notice, warn, alert"),
     ("class", "serve, ingest, shadow, read"),
     ("reason", "why admission refuses"),
     ("result", "made, exported, failed"),
