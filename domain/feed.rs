@@ -64,8 +64,6 @@ struct Window {
     columns: Vec<Vec<u32>>,
     /// Events by slice; the first is of all.
     volumes: Vec<u32>,
-    /// Something was found in it: no later window is compared with it.
-    odd: bool,
 }
 
 impl FeedWatch {
@@ -140,8 +138,7 @@ impl Kind {
             self.columns = self.learning.columns();
         }
         for (start, row) in self.learning.take() {
-            let blank =
-                || Window { columns: self.columns.blank(), volumes: vec![0; self.columns.slices()], odd: false };
+            let blank = || Window { columns: self.columns.blank(), volumes: vec![0; self.columns.slices()] };
             let window = self.windows.entry(start).or_insert_with(blank);
             self.columns.count(&row, &mut window.columns, &mut window.volumes);
         }
@@ -151,13 +148,12 @@ impl Kind {
         if !self.columns.known() {
             return Vec::new();
         }
-        let blank = Window { columns: self.columns.blank(), volumes: vec![0; self.columns.slices()], odd: false };
+        let blank = Window { columns: self.columns.blank(), volumes: vec![0; self.columns.slices()] };
         let current = self.windows.entry(start).or_insert(blank).clone();
         while self.windows.len() > spec.keep.max(2) {
             self.windows.pop_first();
         }
-        let before: Vec<&Window> =
-            self.windows.range(..start).rev().map(|(_, w)| w).filter(|w| !w.odd).take(spec.recent).collect();
+        let before: Vec<&Window> = self.windows.range(..start).rev().map(|(_, w)| w).take(spec.recent).collect();
         if before.len() < MIN_RECENT {
             return Vec::new();
         }
@@ -174,10 +170,6 @@ impl Kind {
                 effect: change.of_usual,
                 explanation: format!("{name}{what}: {}", change.sentence()),
             });
-        }
-        let odd = found.iter().any(|f| f.level >= Level::Alert);
-        if let Some(w) = self.windows.get_mut(&start) {
-            w.odd = odd;
         }
         found
     }

@@ -40,12 +40,12 @@ pub struct FaultResult {
     pub delay: Option<Span>,
 }
 
-/// Alarms of one source in one window are one.
+/// Alarms of one source in windows without a gap are one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CleanAlarm {
     pub start: Timestamp,
     pub source: String,
-    /// The worst finding in a sentence.
+    /// The worst finding of the first window, in a sentence.
     pub reason: String,
     /// Findings in all.
     pub findings: usize,
@@ -143,13 +143,24 @@ fn grouped(alarms: &[Alarm], level: Level) -> Vec<CleanAlarm> {
     }
     let worst =
         |group: &[&Alarm]| group.iter().max_by(|a, b| a.effect.total_cmp(&b.effect)).map(|a| a.explanation.clone());
-    groups
-        .into_iter()
-        .map(|((start, source), group)| CleanAlarm {
+    let mut out: Vec<CleanAlarm> = Vec::new();
+    let mut last: BTreeMap<&str, (Timestamp, usize)> = BTreeMap::new();
+    for ((start, source), group) in groups {
+        // An alarm that goes on the next day is the same one.
+        if let Some((end, at)) = last.get_mut(source)
+            && start <= *end
+        {
+            *end = group[0].end;
+            out[*at].findings += group.len();
+            continue;
+        }
+        last.insert(source, (group[0].end, out.len()));
+        out.push(CleanAlarm {
             start,
             source: source.to_string(),
             reason: worst(&group).unwrap_or_default(),
             findings: group.len(),
-        })
-        .collect()
+        });
+    }
+    out
 }
