@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 mod bench;
 mod bench_pool;
+mod drift;
 mod models;
 mod rollout;
 mod security;
@@ -249,53 +250,6 @@ pub enum FeatureCommand {
         /// The model whose request event is meant (with --url: whose logged vectors); the first if not said
         #[arg(long)]
         model: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum FaultsCommand {
-    /// The catalogue
-    List,
-    /// Run the faults through the code that serves, and the clean rest of the recording
-    Run {
-        /// This fault alone, without the clean rest
-        #[arg(long)]
-        only: Option<String>,
-        /// End of the data that the reference is made of (RFC 3339)
-        #[arg(long, default_value = "2013-04-01T00:00:00Z")]
-        train_until: String,
-        /// Day on which each fault begins; 44 days later if not said
-        #[arg(long)]
-        from: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DriftCommand {
-    /// What drifted, by window; one feature with both histograms
-    Show {
-        model: String,
-        /// This feature alone; `(score)` is the score
-        #[arg(long)]
-        feature: Option<String>,
-        /// First event time (RFC 3339)
-        #[arg(long)]
-        from: Option<String>,
-        #[arg(long)]
-        until: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum MonitorCommand {
-    /// Traffic, matured quality and latency by window
-    Show {
-        model: String,
-        /// First event time (RFC 3339)
-        #[arg(long)]
-        from: Option<String>,
-        #[arg(long)]
-        until: Option<String>,
     },
 }
 

@@ -103,9 +103,9 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Live | Ready | V2Live | V2Ready => None,
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
-        Models | Model | Version | Monitor | Drift | Jobs | Job | Features | ExplainFeature | Prediction | Predictions
-        | TryRules | Rollout | PlanRollout | AaRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout
-        | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
+        Models | Model | Version | Monitor | Drift | Jobs | Job | Features | ExplainFeature | Prediction
+        | Predictions | TryRules | Rollout | PlanRollout | AaRollout | Rollouts | RolloutJournal | RolloutReport
+        | VerifyRollout | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
         Replay | Train | StartRollout | PromoteRollout | AbortRollout | ApproveRollout | RetryRollout | Register
         | Alias | Archive | ConfigReload | ConfigRevert => Some(Scope::Admin),
     }
@@ -118,8 +118,8 @@ const fn class(operation: Operation) -> Option<Class> {
         Ingest | Outcomes => Some(Class::Ingest),
         Live | Ready | Metrics | Rollout | PromoteRollout | AbortRollout | ApproveRollout | System | Config
         | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => None,
-        Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Drift | Train | Jobs | Job | Features
-        | ExplainFeature | Prediction | Predictions | TryRules | StartRollout | PlanRollout | AaRollout
+        Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Drift | Train | Jobs | Job
+        | Features | ExplainFeature | Prediction | Predictions | TryRules | StartRollout | PlanRollout | AaRollout
         | RetryRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady => {
             Some(Class::Read)
         }
