@@ -18,6 +18,7 @@ pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
 pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
+pub use drift::{DriftCommand, FaultsCommand, MonitorCommand, RulesCommand};
 pub use models::{ModelCheckArgs, ModelCommand};
 pub use rollout::{RolloutCommand, SettingsArgs, StepArgs};
 pub use security::{AuditCommand, KeysCommand};
@@ -289,16 +290,6 @@ pub enum LogCommand {
         /// Parquet only: the file to write
         #[arg(long, value_name = "FILE", required_if_eq("format", "parquet"))]
         to: Option<PathBuf>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum RulesCommand {
-    /// What the rules of a file would have done to logged traffic; changes nothing
-    Try {
-        file: PathBuf,
-        #[arg(long)]
-        model: Option<String>,
     },
 }
 

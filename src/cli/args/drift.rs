@@ -1,6 +1,7 @@
-//! Words of `monitor`, `drift` and `faults`.
+//! Words of `monitor`, `drift`, `faults` and `rules`.
 
 use clap::Subcommand;
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub enum FaultsCommand {
@@ -46,5 +47,15 @@ pub enum MonitorCommand {
         from: Option<String>,
         #[arg(long)]
         until: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// What the rules of a file would have done to logged traffic; changes nothing
+    Try {
+        file: PathBuf,
+        #[arg(long)]
+        model: Option<String>,
     },
 }
