@@ -72,6 +72,8 @@ pub struct Counters {
     pub model_loads: Family,
     /// {model, version}
     pub model_evictions: Family,
+    /// {model, state}: windows judged for drift
+    pub drift_windows: Family,
     pub log_dropped: AtomicU64,
     pub cold_loads: AtomicU64,
 }

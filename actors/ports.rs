@@ -201,6 +201,10 @@ pub trait ModelLoader: Send + Sync {
     }
     /// Checks files and checksums, loads, and answers the golden requests; blocking.
     fn load(&self, model: &str, version: &str) -> Result<Arc<dyn ModelRuntime>, String>;
+    /// What the version was trained on; blocking.
+    fn profile(&self, model: &str, version: &str) -> Result<ReferenceProfile, String> {
+        Ok(self.load(model, version)?.profile().clone())
+    }
 }
 
 /// One row of a training set.
@@ -220,6 +224,8 @@ pub struct TrainingJob {
     pub feature_set: String,
     /// Feature to the hash of all that its value depends on.
     pub meanings: std::collections::BTreeMap<String, String>,
+    /// How long the windows will be that are compared with these rows.
+    pub drift: understudy_domain::project::DriftSpec,
     pub threshold: f64,
     pub created: Timestamp,
     pub rows: Vec<TrainingRow>,

@@ -191,6 +191,7 @@ fn train(
         signature: (*plan.signature).clone(),
         feature_set: catalog.plan.id().to_owned(),
         meanings: meanings(catalog, &plan.spec.features),
+        drift: plan.spec.drift.clone(),
         threshold: plan.spec.threshold,
         created: until,
         rows,

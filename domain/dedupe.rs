@@ -14,7 +14,7 @@ pub struct Seen {
 /// Ids of the last `window`, in two generations so that forgetting is O(1) per rotation.
 /// An id is remembered for at least `window`, and for at most twice that, unless more than
 /// `max_ids` arrive meanwhile: then the older generation goes early.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recent<V> {
     window: Span,
     max_ids: usize,

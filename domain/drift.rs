@@ -10,6 +10,7 @@ mod compare;
 mod detector;
 mod explain;
 mod judge;
+pub(crate) mod recent;
 mod reference;
 mod report;
 mod special;

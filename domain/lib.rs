@@ -17,6 +17,7 @@ pub mod event;
 pub mod evidence;
 pub mod expr;
 pub mod features;
+pub mod feed;
 pub mod fixed_hash;
 pub mod join;
 pub mod metrics;

@@ -8,7 +8,9 @@ mod report;
 mod window;
 
 pub use latency::{Latency, LatencySummary};
-pub use report::{FeatureNulls, MonitorReport, OutcomeCounts, Scores, TimingReport, WindowReport};
+pub use report::{
+    FeatureAge, FeatureNulls, Gap, MonitorReport, OutcomeCounts, Scores, TimingReport, Unseen, WindowReport,
+};
 
 use crate::join::Joined;
 use crate::prediction::PredictionRecord;
@@ -91,7 +93,7 @@ impl Monitor {
         let last = windows.last().map_or(first, |w| w.end);
         let all_mature = windows.iter().all(|w| w.mature);
         let total = total.report(first, last, span, all_mature, &self.features);
-        MonitorReport { model: self.model.clone(), windows, total, too_old: self.too_old }
+        MonitorReport { model: self.model.clone(), windows, total, too_old: self.too_old, gaps: Vec::new() }
     }
 
     /// The window of an instant; `None` if it is older than what is kept.

@@ -2,7 +2,10 @@
 //!
 //! Built once from the training rows, stored with the model version; deterministic.
 
+use crate::drift::{Reference, Sampled};
 use crate::model::Signature;
+use crate::project::DriftSpec;
+use crate::time::Timestamp;
 use crate::value::{Value, ValueType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +28,9 @@ pub struct ReferenceProfile {
     pub features: Vec<FeatureProfile>,
     /// Quantiles of the score on the training rows, at `QUANTILES`.
     pub scores: Vec<f64>,
+    /// What windows are compared with; versions older than this field bring none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Reference>,
 }
 
 /// One feature of the reference.
@@ -76,7 +82,28 @@ impl ReferenceProfile {
             .zip(nulls)
             .map(|((f, column), nulls)| FeatureProfile { name: f.name.clone(), nulls, kind: column.finish() })
             .collect();
-        ReferenceProfile { rows: count, features, scores: grid(scores.to_vec()) }
+        ReferenceProfile { rows: count, features, scores: grid(scores.to_vec()), drift: None }
+    }
+}
+
+impl ReferenceProfile {
+    /// Adds what windows will be compared with. `times` are those of the rows, in order; `spec` says how long the
+    /// windows will be.
+    pub fn with_drift(
+        mut self,
+        signature: &Signature,
+        times: &[Timestamp],
+        rows: &[&[Value]],
+        scores: &[f64],
+        spec: &DriftSpec,
+    ) -> ReferenceProfile {
+        let sampled = rows.iter().zip(times).enumerate().map(|(i, (vector, time))| Sampled {
+            time: *time,
+            vector,
+            score: scores.get(i).copied(),
+        });
+        self.drift = Some(Reference::build(signature, sampled, spec.window, spec.period));
+        self
     }
 }
 

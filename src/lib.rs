@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod cli;
 pub mod config;
+pub mod faults;
 pub mod gateway;
 pub mod report;
 pub mod runtime;

@@ -6,12 +6,13 @@ use crate::feature_shard::LoadEntity;
 use crate::model_pool::{
     AcquireModel, AliasChanged, ArchiveVersion, LoadedModel, RegisterVersion, Registered, SetAlias,
 };
-use crate::monitor::GetReport;
+use crate::monitor::{GetDrift, GetReport};
 use crate::prediction_logger::CatchUp;
 use crate::trainer::StartTraining;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use understudy_domain::drift::DriftReport;
 use understudy_domain::entity::EntityIds;
 use understudy_domain::features::FeatureSource;
 use understudy_domain::model::{Manifest, Signature};
@@ -86,6 +87,18 @@ impl Cell {
         let monitor = self.generation().model(model)?.monitor.clone();
         self.catch_up().await?;
         monitor.send(GetReport { from, until }).await.map_err(mailbox)?
+    }
+
+    pub async fn drift(
+        &self,
+        model: &str,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+        feature: Option<String>,
+    ) -> Result<DriftReport, Refusal> {
+        let served = self.generation().model(model)?.monitor.clone();
+        self.catch_up().await?;
+        served.send(GetDrift { from, until, feature }).await.map_err(mailbox)?
     }
 
     pub async fn train(&self, model: &str) -> Result<JobStatus, Refusal> {

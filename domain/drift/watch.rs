@@ -3,7 +3,8 @@
 use super::compare::{Comparison, compare};
 use super::explain::sentence;
 use super::judge::{Level, persistent, significant};
-use super::reference::{Reference, SCORE, upper_decile};
+use super::recent::{MIN_RECENT, against_recent, sum};
+use super::reference::{Reference, SCORE};
 use super::report::{Against, DriftReport, FeatureDrift, State, WindowDrift};
 use crate::prediction::{PredictionRecord, Verdict};
 use crate::project::DriftSpec;
@@ -14,10 +15,6 @@ use std::sync::Arc;
 
 /// Versions watched at once; one that has not served for longest makes room.
 const MAX_VERSIONS: usize = 8;
-/// Fewer windows than this are no "recent" to compare with.
-const MIN_RECENT: usize = 7;
-/// A change against recent windows has to be this many times what those differ among themselves.
-const MARGIN: f64 = 1.5;
 
 /// Counts of one window, by column of the reference.
 #[derive(Clone, Debug)]
@@ -196,12 +193,6 @@ fn recent<'a>(
         .collect()
 }
 
-fn sum<'a>(columns: impl Iterator<Item = &'a Vec<u32>>, bins: usize) -> Vec<u32> {
-    let mut out = vec![0; bins];
-    columns.for_each(|c| out.iter_mut().zip(c).for_each(|(a, b)| *a += b));
-    out
-}
-
 fn judge(
     spec: &DriftSpec,
     reference: &Reference,
@@ -223,15 +214,8 @@ fn judge(
         let sudden = (0..reference.columns.len())
             .map(|i| {
                 let binning = &reference.columns[i].binning;
-                let base = sum(before.iter().map(|w| &w.columns[i]), binning.bins());
-                let own = before.iter().filter_map(|w| {
-                    let rest: Vec<u32> = base.iter().zip(&w.columns[i]).map(|(a, b)| a - b).collect();
-                    compare(binning, &rest, &w.columns[i]).map(|c| c.effect - c.noise)
-                });
-                let own: Vec<f64> = own.collect();
-                let most = own.iter().copied().fold(0.0, f64::max);
-                let floor = most.max(MARGIN * upper_decile(own));
-                compare(binning, &base, &window.columns[i]).map(|c| (c, floor))
+                let counts: Vec<&Vec<u32>> = before.iter().map(|w| &w.columns[i]).collect();
+                against_recent(binning, &counts, &window.columns[i])
             })
             .collect();
         features.extend(levels(spec, reference, Against::Recent, sudden));

@@ -175,6 +175,7 @@ impl EntityState {
 }
 
 /// An entity in memory.
+#[derive(Clone)]
 pub(super) struct Hot {
     pub state: EntityState,
     /// Per window: the last answer and when it holds.
@@ -184,6 +185,7 @@ pub(super) struct Hot {
     pub tick: u64,
 }
 
+#[derive(Clone)]
 struct Memo {
     folded: Folded,
     from: Timestamp,

@@ -45,6 +45,7 @@ impl Hasher for AsIs {
 pub(super) type ByHash<T> = HashMap<EntityHash, T, BuildHasherDefault<AsIs>>;
 
 /// State of one shard's share of the entities.
+#[derive(Clone)]
 pub struct FeatureTable {
     pub(super) plan: Arc<Plan>,
     shard: usize,

@@ -15,6 +15,18 @@ pub struct MonitorReport {
     pub total: WindowReport,
     /// Inputs not counted because their window is no longer kept.
     pub too_old: u64,
+    /// Restarts in which inputs were lost; empty as a rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+}
+
+/// The monitor was restarted and some of what it was told is not counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// When, by the clock of decisions.
+    pub at: Timestamp,
+    /// Predictions and outcomes.
+    pub inputs: u64,
 }
 
 impl MonitorReport {
@@ -43,6 +55,15 @@ pub struct WindowReport {
     pub findings: BTreeMap<String, u64>,
     /// In signature order.
     pub nulls: Vec<FeatureNulls>,
+    /// Findings about a feature, as `rule feature`: out of range, of the wrong type, ...
+    #[serde(default)]
+    pub breaches: BTreeMap<String, u64>,
+    /// Categories that training never saw, as `feature=value`.
+    #[serde(default)]
+    pub unseen: BTreeMap<String, Unseen>,
+    /// Age of the newest event behind each value when it was used; features without events are not listed.
+    #[serde(default)]
+    pub freshness: Vec<FeatureAge>,
     pub scores: Scores,
     pub labels: BTreeMap<String, u64>,
     pub versions: BTreeMap<String, u64>,
@@ -63,6 +84,24 @@ pub struct FeatureNulls {
     pub nulls: u64,
     /// Of the answered requests.
     pub share: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
+    pub rows: u64,
+    /// Event time of the first of these rows.
+    pub first: Timestamp,
+}
+
+/// Seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureAge {
+    pub feature: String,
+    /// Values with an event behind them.
+    pub n: u64,
+    pub p50_s: u32,
+    pub p99_s: u32,
+    pub max_s: u32,
 }
 
 /// Scores of answered requests that were not rejected.

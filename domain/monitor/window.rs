@@ -1,7 +1,7 @@
 //! The counts of one window.
 
 use super::latency::Latency;
-use super::report::{FeatureNulls, OutcomeCounts, Scores, TimingReport, WindowReport};
+use super::report::{FeatureAge, FeatureNulls, OutcomeCounts, Scores, TimingReport, Unseen, WindowReport};
 use crate::join::Change;
 use crate::metrics::{Fixed, Quality, bin_of};
 use crate::prediction::{PredictionRecord, Verdict};
@@ -13,6 +13,8 @@ const SCORE_BINS: usize = 20;
 const MAX_NAMES: usize = 64;
 const MAX_VERSIONS: usize = 16;
 const OTHER: &str = "other";
+/// The finding of a category that training never saw.
+const UNSEEN: &str = "profile.unseen";
 
 /// Values by name, bounded: names beyond the bound share `other`.
 type Named<T> = BTreeMap<String, T>;
@@ -25,6 +27,13 @@ fn named<'a, T: Default>(map: &'a mut Named<T>, name: &str, max: usize) -> &'a m
     map.get_mut(name).expect("inserted above")
 }
 
+impl Unseen {
+    fn add(&mut self, o: Unseen) {
+        self.first = if self.rows == 0 { o.first } else { self.first.min(o.first) };
+        self.rows += o.rows;
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     served: u64,
@@ -32,6 +41,10 @@ pub(super) struct Window {
     verdicts: [u64; 5],
     findings: Named<u64>,
     nulls: Vec<u64>,
+    breaches: Named<u64>,
+    unseen: Named<Unseen>,
+    /// Seconds, by feature; a sketch of constant size each.
+    ages: Vec<Latency>,
     scored: u64,
     score_sum: Fixed,
     scores: [u64; SCORE_BINS],
@@ -58,10 +71,22 @@ impl Window {
         self.verdicts[r.verdict as usize] += 1;
         for f in &r.findings {
             *named(&mut self.findings, &f.rule, MAX_NAMES) += 1;
+            let Some(feature) = &f.feature else { continue };
+            *named(&mut self.breaches, &format!("{} {feature}", f.rule), MAX_NAMES) += 1;
+            if f.rule == UNSEEN {
+                let seen = named(&mut self.unseen, &format!("{feature}={}", f.value), MAX_NAMES);
+                seen.add(Unseen { rows: 1, first: r.time });
+            }
         }
         self.nulls.resize(features, 0);
         for (count, value) in self.nulls.iter_mut().zip(&r.vector) {
             *count += u64::from(value.is_null());
+        }
+        self.ages.resize_with(features, Latency::default);
+        for (sketch, age) in self.ages.iter_mut().zip(&r.ages) {
+            if let Some(age) = age {
+                sketch.add(*age);
+            }
         }
         let t = &r.timing;
         for (latency, us) in
@@ -122,6 +147,7 @@ impl Window {
         for (mine, theirs, max) in [
             (&mut self.errors, &o.errors, MAX_NAMES),
             (&mut self.findings, &o.findings, MAX_NAMES),
+            (&mut self.breaches, &o.breaches, MAX_NAMES),
             (&mut self.labels, &o.labels, MAX_NAMES),
             (&mut self.versions, &o.versions, MAX_VERSIONS),
         ] {
@@ -129,6 +155,11 @@ impl Window {
                 *named(mine, name, max) += n;
             }
         }
+        for (name, unseen) in &o.unseen {
+            named(&mut self.unseen, name, MAX_NAMES).add(*unseen);
+        }
+        self.ages.resize_with(self.ages.len().max(o.ages.len()), Latency::default);
+        self.ages.iter_mut().zip(&o.ages).for_each(|(a, b)| a.merge(b));
         self.nulls.resize(self.nulls.len().max(o.nulls.len()), 0);
         for (a, b) in self.nulls.iter_mut().zip(&o.nulls).chain(self.verdicts.iter_mut().zip(&o.verdicts)) {
             *a += b;
@@ -179,6 +210,21 @@ impl Window {
                     feature: f.clone(),
                     nulls,
                     share: per(nulls as f64, self.served as f64),
+                })
+                .collect(),
+            breaches: self.breaches.clone(),
+            unseen: self.unseen.clone(),
+            freshness: features
+                .iter()
+                .zip(&self.ages)
+                .map(|(f, ages)| (f, ages.summary()))
+                .filter(|(_, s)| s.n > 0)
+                .map(|(f, s)| FeatureAge {
+                    feature: f.clone(),
+                    n: s.n,
+                    p50_s: s.p50_us,
+                    p99_s: s.p99_us,
+                    max_s: s.max_us,
                 })
                 .collect(),
             scores: Scores {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 mod bench;
 mod bench_pool;
+mod drift;
 mod entity;
 mod models;
 mod rollout;
@@ -18,6 +19,7 @@ pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
 pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
+pub use drift::{DriftCommand, FaultsCommand, MonitorCommand, RulesCommand};
 pub use entity::EntityCommand;
 pub use models::{ModelCheckArgs, ModelCommand};
 pub use rollout::{RolloutCommand, SettingsArgs, StepArgs};
@@ -101,6 +103,12 @@ pub enum Command {
     /// Quality over time
     #[command(subcommand)]
     Monitor(MonitorCommand),
+    /// Whether what the models see and say still looks like what they were trained on
+    #[command(subcommand)]
+    Drift(DriftCommand),
+    /// Data faults put into the recording: which are caught, when, and by what
+    #[command(subcommand)]
+    Faults(FaultsCommand),
     /// The prediction log
     #[command(subcommand)]
     Log(LogCommand),
@@ -251,19 +259,6 @@ pub enum FeatureCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum MonitorCommand {
-    /// Traffic, matured quality and latency by window
-    Show {
-        model: String,
-        /// First event time (RFC 3339)
-        #[arg(long)]
-        from: Option<String>,
-        #[arg(long)]
-        until: Option<String>,
-    },
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     Ndjson,
@@ -300,16 +295,6 @@ pub enum LogCommand {
         /// Parquet only: the file to write
         #[arg(long, value_name = "FILE", required_if_eq("format", "parquet"))]
         to: Option<PathBuf>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum RulesCommand {
-    /// What the rules of a file would have done to logged traffic; changes nothing
-    Try {
-        file: PathBuf,
-        #[arg(long)]
-        model: Option<String>,
     },
 }
 

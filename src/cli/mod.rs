@@ -9,8 +9,10 @@ pub(crate) mod client;
 mod config;
 mod demo;
 mod doctor;
+mod drift;
 mod entity;
 mod error;
+mod faults;
 mod features;
 pub mod host;
 mod init;
@@ -79,6 +81,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Model(c) => registry::run(&ctx, c),
         Command::Rollout(c) => rollout::run(&ctx, c),
         Command::Feature(c) => features::run(&ctx, c),
+        Command::Drift(c) => drift::run(&ctx, c),
         Command::Monitor(c) => monitor::run(&ctx, c),
         Command::Log(c) => log::run(&ctx, c),
         Command::Why { id } => log::why(&ctx, id),
@@ -89,6 +92,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Bench(c) => bench::run(&ctx, c),
         Command::Keys(c) => keys::run(&ctx, c),
         Command::Audit(c) => keys::audit(&ctx, c),
+        Command::Faults(c) => faults::run(&ctx, c),
         Command::Simulate(c) => simulate::run(&ctx, c),
         Command::Store(c) => store::run(&ctx, c),
         Command::Chaos(c) => chaos::run(&ctx, c),

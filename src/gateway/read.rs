@@ -52,6 +52,14 @@ pub async fn monitor(call: &Call) -> Result<HttpResponse, Fault> {
     Ok(ok(&call.within(call.cell()?.monitor(&name, from, until)).await?))
 }
 
+pub async fn drift(call: &Call) -> Result<HttpResponse, Fault> {
+    let name = call.name("model")?;
+    let query = call.query(&["from", "until", "feature"])?;
+    let (from, until) = (query.time("from")?, query.time("until")?);
+    let feature = query.text("feature")?.map(str::to_owned);
+    Ok(ok(&call.within(call.cell()?.drift(&name, from, until, feature)).await?))
+}
+
 pub async fn train(call: &Call) -> Result<HttpResponse, Fault> {
     call.query(&[])?;
     let name = call.name("model")?;

@@ -38,6 +38,7 @@ pub enum Operation {
     Alias,
     Archive,
     Monitor,
+    Drift,
     Train,
     Jobs,
     Job,
@@ -103,9 +104,9 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Live | Ready | V2Live | V2Ready => None,
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
-        Models | Model | Version | Monitor | Jobs | Job | Features | ExplainFeature | Prediction | Predictions
-        | TryRules | Rollout | PlanRollout | AaRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout
-        | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
+        Models | Model | Version | Monitor | Drift | Jobs | Job | Features | ExplainFeature | Prediction
+        | Predictions | TryRules | Rollout | PlanRollout | AaRollout | Rollouts | RolloutJournal | RolloutReport
+        | VerifyRollout | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
         Replay | Train | StartRollout | PromoteRollout | AbortRollout | ApproveRollout | RetryRollout | Register
         | Alias | Archive | Erase | ConfigReload | ConfigRevert => Some(Scope::Admin),
     }
@@ -118,11 +119,10 @@ const fn class(operation: Operation) -> Option<Class> {
         Ingest | Outcomes => Some(Class::Ingest),
         Live | Ready | Metrics | Rollout | PromoteRollout | AbortRollout | ApproveRollout | System | Config
         | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => None,
-        Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Train | Jobs | Job | Features
-        | ExplainFeature | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout | AaRollout
-        | RetryRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady => {
-            Some(Class::Read)
-        }
+        Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Drift | Train | Jobs | Job
+        | Features | ExplainFeature | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout
+        | AaRollout | RetryRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model
+        | V2ModelReady => Some(Class::Read),
     }
 }
 
@@ -138,6 +138,7 @@ pub const ROUTES: &[Route] = &[
     get("/v1/models/{model}/versions/{version}", Operation::Version),
     post("/v1/models/{model}/versions/{version}/archive", Operation::Archive),
     get("/v1/models/{model}/monitor", Operation::Monitor),
+    get("/v1/models/{model}/drift", Operation::Drift),
     post("/v1/models/{model}/train", Operation::Train),
     get("/v1/models/{model}/rollout", Operation::Rollout),
     post("/v1/models/{model}/rollout", Operation::StartRollout),
@@ -349,6 +350,7 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::Alias => registry::alias(call).await,
         Operation::Archive => registry::archive(call).await,
         Operation::Monitor => read::monitor(call).await,
+        Operation::Drift => read::drift(call).await,
         Operation::Train => read::train(call).await,
         Operation::Jobs => read::jobs(call),
         Operation::Job => read::job(call),

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use understudy_actors::ports::{Accept, ModelLoader, ModelRuntime, Progress, RegisterError, Trainer, TrainingJob};
 use understudy_domain::model::Manifest;
+use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::registry::VersionLedger;
 
 /// Names and archived versions of a model.
@@ -103,6 +104,10 @@ impl ModelLoader for Registry {
         let mut numbers: Vec<u64> = entries.filter_map(|e| number(e.ok()?.file_name().to_str()?)).collect();
         numbers.sort_unstable();
         Ok(numbers.into_iter().map(|n| format!("v{n}")).collect())
+    }
+
+    fn profile(&self, model: &str, version: &str) -> Result<ReferenceProfile, String> {
+        Ok(Artefact::read(&self.dir(model, version)?)?.profile)
     }
 
     fn manifest(&self, model: &str, version: &str) -> Result<Manifest, String> {

@@ -39,6 +39,7 @@ fn job(train: &str, rows: Vec<TrainingRow>) -> TrainingJob {
         },
         feature_set: "f".into(),
         meanings: Default::default(),
+        drift: Default::default(),
         threshold: 0.5,
         created: Timestamp(0),
         rows,

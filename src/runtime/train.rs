@@ -47,7 +47,14 @@ pub fn train(mut job: TrainingJob, progress: Progress<'_>) -> Result<Artefact, S
         .take(GOLDEN_ROWS)
         .map(|i| Golden { vector: rows[i].to_vec(), score: scores[i] })
         .collect();
-    let profile = ReferenceProfile::build(&job.signature, rows.iter().copied(), &scores);
+    let times: Vec<_> = job.rows.iter().map(|r| r.time).collect();
+    let profile = ReferenceProfile::build(&job.signature, rows.iter().copied(), &scores).with_drift(
+        &job.signature,
+        &times,
+        &rows,
+        &scores,
+        &job.drift,
+    );
     let manifest = Manifest {
         manifest_version: 1,
         model: job.model,

@@ -43,6 +43,7 @@ pub fn job(rows: usize, spec: &str) -> TrainingJob {
         },
         feature_set: "f".into(),
         meanings: Default::default(),
+        drift: Default::default(),
         threshold: 0.5,
         created: Timestamp::default(),
         rows: rows.collect(),

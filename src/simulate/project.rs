@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use understudy_actors::ports::{ModelLoader, ModelRuntime, Progress, Trainer, TrainingJob, TrainingRow};
 use understudy_domain::catalog::Catalog;
 use understudy_domain::model::Manifest;
+use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::project::{FeatureFile, ModelSpec, RuleFile};
 use understudy_domain::registry::VersionLedger;
 use understudy_domain::time::Timestamp;
@@ -115,6 +116,7 @@ pub fn artefact() -> &'static Artefact {
             spec: plan.spec.train.clone().expect("the model is trainable"),
             signature: (*plan.signature).clone(),
             feature_set: catalog.plan.id().to_owned(),
+            drift: plan.spec.drift.clone(),
             threshold: plan.spec.threshold,
             created: Timestamp(0),
             rows: rows.collect(),
@@ -180,6 +182,10 @@ impl ModelLoader for SimModels {
         let mut artefact = artefact().clone();
         artefact.manifest.version = version.to_owned();
         Ok(Arc::new(CandleModel::new(artefact)?))
+    }
+
+    fn profile(&self, _: &str, _: &str) -> Result<ReferenceProfile, String> {
+        Ok(artefact().profile.clone())
     }
 }
 

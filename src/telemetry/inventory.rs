@@ -76,6 +76,7 @@ pub const ATTRIBUTES: &[(&str, &str)] = &[
     ("cause", "shape, not_finite, error, panic, hang, load"),
     ("rule", "names of the project's rules and of the built-in ones"),
     ("status", "what becomes of events and outcomes, see docs/http.md"),
+    ("state", "not_enough_data, none, notice, warn, alert"),
     ("class", "serve, ingest, shadow, read"),
     ("reason", "why admission refuses"),
     ("result", "made, exported, failed"),
@@ -150,6 +151,11 @@ pub const METRICS: &[Metric] = &[
     by(&["model", "rule"], counter("understudy.findings", "{finding}", "Broken validation rules", nothing), |r| {
         family(r, |c| &c.findings)
     }),
+    by(
+        &["model", "state"],
+        counter("understudy.drift.windows", "{window}", "Windows judged for drift, by the level that holds", nothing),
+        |r| family(r, |c| &c.drift_windows),
+    ),
     by(&["status"], counter("understudy.events", "{event}", "Events, by what became of them", nothing), |r| {
         family(r, |c| &c.events)
     }),

@@ -73,6 +73,7 @@ pub fn project(dir: &Path, models: usize, hidden: &[usize]) -> Result<u64> {
         signature: (*plan.signature).clone(),
         feature_set: catalog.plan.id().to_owned(),
         meanings: plan.spec.features.iter().filter_map(meaning).collect(),
+        drift: plan.spec.drift.clone(),
         threshold: plan.spec.threshold,
         created: Timestamp(0),
         rows: (0..ROWS).map(row).collect(),

@@ -1,0 +1,61 @@
+//! Words of `monitor`, `drift`, `faults` and `rules`.
+
+use clap::Subcommand;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub enum FaultsCommand {
+    /// The catalogue
+    List,
+    /// Run the faults through the code that serves, and the clean rest of the recording
+    Run {
+        /// This fault alone, without the clean rest
+        #[arg(long)]
+        only: Option<String>,
+        /// End of the data that the reference is made of (RFC 3339)
+        #[arg(long, default_value = "2013-04-01T00:00:00Z")]
+        train_until: String,
+        /// Day on which each fault begins; 44 days later if not said
+        #[arg(long)]
+        from: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DriftCommand {
+    /// What drifted, by window; one feature with both histograms
+    Show {
+        model: String,
+        /// This feature alone; `(score)` is the score
+        #[arg(long)]
+        feature: Option<String>,
+        /// First event time (RFC 3339)
+        #[arg(long)]
+        from: Option<String>,
+        #[arg(long)]
+        until: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MonitorCommand {
+    /// Traffic, matured quality and latency by window
+    Show {
+        model: String,
+        /// First event time (RFC 3339)
+        #[arg(long)]
+        from: Option<String>,
+        #[arg(long)]
+        until: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// What the rules of a file would have done to logged traffic; changes nothing
+    Try {
+        file: PathBuf,
+        #[arg(long)]
+        model: Option<String>,
+    },
+}
