@@ -5,7 +5,8 @@ use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::model_host::ModelRun;
 use crate::ports::{
-    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RolloutJournal, Telemetry, Trainer,
+    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RetrainingJournal, RolloutJournal, Telemetry,
+    Trainer,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +127,7 @@ pub struct Deps {
     pub rollouts: Arc<dyn RolloutJournal>,
     pub loader: Arc<dyn ModelLoader>,
     pub trainer: Arc<dyn Trainer>,
+    pub retraining: Arc<dyn RetrainingJournal>,
     pub counters: Arc<Counters>,
     pub telemetry: Arc<dyn Telemetry>,
 }

@@ -14,6 +14,7 @@ use understudy_domain::catalog::ModelPlan;
 use understudy_domain::join::Joined;
 use understudy_domain::monitor::{Monitor as Windows, MonitorReport};
 use understudy_domain::prediction::PredictionRecord;
+use understudy_domain::retraining::Ledger;
 use understudy_domain::time::Timestamp;
 
 /// This model's part of a group on its way to the log.
@@ -43,6 +44,11 @@ pub struct PredictionExpired {
 #[rtype(result = "()")]
 pub struct ResetWindows;
 
+/// The days of the model; `None` for one without a retraining table.
+#[derive(Message)]
+#[rtype(result = "Option<Ledger>")]
+pub struct GetLedger;
+
 #[derive(Message)]
 #[rtype(result = "Result<MonitorReport, Refusal>")]
 pub struct GetReport {
@@ -55,18 +61,24 @@ pub struct Monitor {
     deps: Arc<Deps>,
     vitals: Arc<Vitals>,
     windows: Windows,
+    /// What retraining goes by; only for models that have it.
+    ledger: Option<Ledger>,
 }
 
 impl Monitor {
     pub fn new(plan: Arc<ModelPlan>, deps: Arc<Deps>, vitals: Arc<Vitals>) -> Self {
-        let windows = fresh(&plan);
-        Monitor { plan, deps, vitals, windows }
+        let (windows, ledger) = (fresh(&plan), fresh_ledger(&plan));
+        Monitor { plan, deps, vitals, windows, ledger }
     }
 }
 
 fn fresh(plan: &ModelPlan) -> Windows {
     let names = plan.signature.features.iter().map(|f| f.name.clone()).collect();
     Windows::new(&plan.spec.name, plan.spec.monitor.clone(), names, plan.spec.outcome.as_ref().map(|o| o.matures_after))
+}
+
+fn fresh_ledger(plan: &ModelPlan) -> Option<Ledger> {
+    plan.spec.retraining.as_ref().map(|_| Ledger::new(plan.spec.threshold))
 }
 
 impl Actor for Monitor {
@@ -79,7 +91,7 @@ impl Actor for Monitor {
 
 impl Supervised for Monitor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.windows = fresh(&self.plan);
+        (self.windows, self.ledger) = (fresh(&self.plan), fresh_ledger(&self.plan));
     }
 }
 
@@ -89,6 +101,9 @@ impl Handler<PredictionsServed> for Monitor {
         fault_point!("monitor.served");
         for record in &m.0 {
             self.windows.on_served(record);
+            if let Some(ledger) = &mut self.ledger {
+                ledger.on_served(record.time);
+            }
         }
     }
 }
@@ -106,6 +121,9 @@ impl Handler<OutcomeObserved> for Monitor {
     fn handle(&mut self, m: OutcomeObserved, _: &mut Self::Context) {
         fault_point!("monitor.outcome");
         self.windows.on_joined(&m.0);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.on_joined(&m.0);
+        }
     }
 }
 
@@ -120,7 +138,14 @@ impl Handler<PredictionExpired> for Monitor {
 impl Handler<ResetWindows> for Monitor {
     type Result = ();
     fn handle(&mut self, _: ResetWindows, _: &mut Self::Context) {
-        self.windows = fresh(&self.plan);
+        (self.windows, self.ledger) = (fresh(&self.plan), fresh_ledger(&self.plan));
+    }
+}
+
+impl Handler<GetLedger> for Monitor {
+    type Result = MessageResult<GetLedger>;
+    fn handle(&mut self, _: GetLedger, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.ledger.clone())
     }
 }
 
