@@ -100,7 +100,7 @@ pub fn wrong(scores: &[f64], labels: &[bool], threshold: f64) -> f64 {
 /// SHA-256 over ids, times, labels and vectors, each with its length or kind.
 pub fn data_hash(rows: &[TrainingRow]) -> String {
     let mut hash = Sha256::new();
-    let mut text = |hash: &mut Sha256, t: &str| {
+    let text = |hash: &mut Sha256, t: &str| {
         hash.update((t.len() as u64).to_le_bytes());
         hash.update(t.as_bytes());
     };
