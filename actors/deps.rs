@@ -5,8 +5,8 @@ use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::model_host::ModelRun;
 use crate::ports::{
-    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RetrainingJournal, RolloutJournal, Telemetry,
-    Trainer,
+    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RetrainingJournal, RolloutJournal,
+    Telemetry, Trainer,
 };
 use std::sync::Arc;
 use std::time::Duration;

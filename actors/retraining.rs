@@ -96,6 +96,7 @@ impl RetrainingOrchestrator {
             loops: Default::default(),
             order: Default::default(),
             history: Default::default(),
+            evaluating: Default::default(),
         };
         RetrainingOrchestrator { shared: Arc::new(shared), vitals, resume: Arc::new(true.into()), looking: false }
     }
@@ -155,8 +156,9 @@ impl Handler<Look> for RetrainingOrchestrator {
         self.looking = true;
         let (shared, pending, now) = (self.shared.clone(), self.resume.clone(), self.shared.deps.clock.now());
         let work = async move {
+            let _turn = shared.evaluating.lock().await;
             resume(shared.clone(), pending).await?;
-            shared.evaluate_due(now).await
+            shared.clone().evaluate_due(now).await
         };
         ctx.spawn(work.into_actor(self).map(|done: Result<(), Refusal>, it, _| {
             it.looking = false;
@@ -173,8 +175,9 @@ impl Handler<EvaluateDue> for RetrainingOrchestrator {
     fn handle(&mut self, m: EvaluateDue, _: &mut Self::Context) -> Self::Result {
         let (shared, pending) = (self.shared.clone(), self.resume.clone());
         Box::pin(async move {
+            let _turn = shared.evaluating.lock().await;
             resume(shared.clone(), pending).await?;
-            shared.evaluate_due(m.now).await
+            shared.clone().evaluate_due(m.now).await
         })
     }
 }

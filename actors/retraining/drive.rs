@@ -43,6 +43,8 @@ pub(super) struct Shared {
     /// Held from a transition until it is durable: the journal is in the order of the transitions.
     pub order: tokio::sync::Mutex<()>,
     pub history: Arc<History>,
+    /// Held while what is due is evaluated: a replay that is sent again waits for what the first began.
+    pub evaluating: tokio::sync::Mutex<()>,
 }
 
 impl Shared {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 mod bench;
 mod bench_pool;
 mod models;
+mod retrain;
 mod rollout;
 mod security;
 mod simulate;
@@ -18,6 +19,7 @@ pub use bench::{
 };
 pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
 pub use models::{ModelCheckArgs, ModelCommand};
+pub use retrain::{CandidateName, ExplainCommand, RetrainCommand, RetrainMode};
 pub use rollout::{RolloutCommand, SettingsArgs, StepArgs};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::{RolloutArgs, SimulateCommand};
@@ -107,6 +109,12 @@ pub enum Command {
         /// Prediction id (a ULID)
         id: String,
     },
+    /// When and how models are mended
+    #[command(subcommand)]
+    Retrain(RetrainCommand),
+    /// Why something happened
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// Validation rules
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -151,6 +159,12 @@ pub struct DemoArgs {
     /// A shorter run: about a month of training, three weeks of serving
     #[arg(long)]
     pub quick: bool,
+    /// Serve the same models four ways: never changed, recalibrated monthly, retrained monthly, and by the loop
+    #[arg(long = "loop", conflicts_with_all = ["stay", "report"])]
+    pub closed_loop: bool,
+    /// With --loop: only this model (repeatable); all if not said
+    #[arg(long = "model", value_name = "MODEL", requires = "closed_loop")]
+    pub models: Vec<String>,
     /// Keep serving at the end, until Ctrl-C
     #[arg(long)]
     pub stay: bool,
@@ -187,6 +201,9 @@ pub struct ReplayArgs {
     /// NDJSON of events, plain or .zst, `-` for stdin; the project's recording if not said
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
+    /// Train at the recording's date, mend the models this way, and print every week: on a server and data of its own
+    #[arg(long, value_enum, conflicts_with = "events")]
+    pub retrain: Option<RetrainMode>,
     #[command(flatten)]
     pub pace: Pace,
 }
@@ -372,6 +389,14 @@ mod tests {
             "replay --events f.ndjson.zst --speed max",
             "events import -",
             "train delay -o json",
+            "retrain start delay --candidate recalibrate --candidate retrain",
+            "retrain status",
+            "retrain list delay -o json",
+            "retrain explain delay/3",
+            "retrain approve delay/3",
+            "explain retrain 3",
+            "replay --retrain auto",
+            "demo --loop --model delay --quick",
             "predict delay --entity carrier=UA --entity origin=EWR --context distance=2402 --explain",
             "predict delay --json -",
             "model list",

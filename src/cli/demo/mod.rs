@@ -1,16 +1,17 @@
 //! `demo`: replays a recorded year through the real server: train on its beginning, serve the rest,
 //! and show how good every week was.
 
+mod arms;
 mod totals;
 mod weeks;
 
-use super::args::DemoArgs;
+use super::args::{DemoArgs, Pace, RetrainMode};
 use super::error::{CliError, Result, at_path};
 use super::features::{Scratch, stream_overrides};
 use super::output::{self, count};
 use super::replay::{Sender, Tally, progress};
 use super::target::{Context, Server};
-use super::{client, models, source};
+use super::{client, models, retrain, source};
 use crate::config::toml_file::TomlFile;
 use crate::report;
 use crate::tables::{DemoSpec, RecordingSpec};
@@ -39,6 +40,9 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Result {
         return Err(CliError::usage("`demo` runs a server of its own").hint("leave --url out"));
     }
     let project = project(ctx)?;
+    if args.closed_loop {
+        return side_by_side(ctx, args, &project, &arms::Arm::ALL);
+    }
     let dates = dates(&project)?;
     let scratch = if args.data.is_none() { Some(Scratch::new()?) } else { None };
     let data = args.data.clone().or_else(|| scratch.as_ref().map(|s| s.0.clone())).unwrap_or_default();
@@ -48,12 +52,66 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Result {
     let lines = source::recording(&project)?;
     let server = ctx.start(&project, stream_overrides(&data))?;
     let reference = totals::reference(&project);
-    let run = play(ctx, args, &server, lines, &dates)?;
+    let run = play(ctx, args, &server, lines, &dates, None)?;
     conclude(ctx, args, &project, &run, &reference)?;
     if args.stay {
         stay(ctx, &server, &run)?;
     }
     server.finish()
+}
+
+/// `replay --retrain`: every model mended one way.
+pub fn mended(ctx: &Context, mode: RetrainMode, pace: &Pace) -> Result {
+    if ctx.url.is_some() {
+        return Err(CliError::usage("`replay --retrain` runs a server of its own").hint("leave --url out"));
+    }
+    let arm = match mode {
+        RetrainMode::Off => arms::Arm::Frozen,
+        RetrainMode::Monthly => arms::Arm::Retrained,
+        RetrainMode::Auto => arms::Arm::Loop,
+    };
+    let args = DemoArgs {
+        quick: false,
+        closed_loop: true,
+        models: Vec::new(),
+        stay: false,
+        report: None,
+        data: None,
+        pace: pace.clone(),
+    };
+    side_by_side(ctx, &args, &project(ctx)?, &[arm])
+}
+
+/// Replays once with each model mended in each of these ways.
+fn side_by_side(ctx: &Context, args: &DemoArgs, project: &Path, ways: &[arms::Arm]) -> Result {
+    let dates = dates(project)?;
+    let (copy, armed) = arms::project(project, &args.models, ways)?;
+    let scratch = if args.data.is_none() { Some(Scratch::new()?) } else { None };
+    let data = args.data.clone().or_else(|| scratch.as_ref().map(|s| s.0.clone())).unwrap_or_default();
+    let data = std::path::absolute(&data).map_err(at_path(&data, "find"))?;
+    fresh(&data)?;
+    let lines = source::recording(project)?;
+    let server = ctx.start(&copy.0, stream_overrides(&data))?;
+    let run = play(ctx, args, &server, lines, &dates, Some(&armed))?;
+    let jobs = retrain::flat(&retrain::loops(&server.client, None)?);
+    let from = dates.compare_from.filter(|_| !args.quick);
+    let summaries = arms::summaries(&armed, &run.weeks, &jobs, from);
+    let reference = if args.quick { Vec::new() } else { arms::reference(project) };
+    if ctx.json {
+        output::json(&json!({"weeks": run.weeks, "ways": summaries, "jobs": jobs, "reference": reference,
+            "compared_from": from, "counts": run.tally, "train_s": run.train_s, "wall_s": run.wall_s}));
+    } else {
+        output::line("");
+        output::put(&arms::print(&summaries, &jobs, &reference, from));
+        output::line(&format!(
+            "{} events, {} predictions in {:.1} s",
+            count(run.tally.lines),
+            count(run.tally.predictions),
+            run.wall_s
+        ));
+    }
+    server.finish()?;
+    run.tally.verdict()
 }
 
 /// The project asked for, or the example that comes with the source.
@@ -90,7 +148,14 @@ fn fresh(data: &Path) -> Result {
     Err(CliError::new(format!("{} is not empty", data.display())).hint("name a new directory, or remove that one"))
 }
 
-fn play(ctx: &Context, args: &DemoArgs, server: &Server, lines: source::Lines, dates: &DemoSpec) -> Result<Run> {
+fn play(
+    ctx: &Context,
+    args: &DemoArgs,
+    server: &Server,
+    lines: source::Lines,
+    dates: &DemoSpec,
+    armed: Option<&[arms::Armed]>,
+) -> Result<Run> {
     let (train_at, end) = match args.quick {
         true => (dates.quick_train_until, Some(dates.quick_until)),
         false => (dates.train_until, None),
@@ -104,6 +169,7 @@ fn play(ctx: &Context, args: &DemoArgs, server: &Server, lines: source::Lines, d
         weeks: Vec::new(),
         mark: (Instant::now(), 0),
         calendar: Calendar::new(train_at),
+        armed,
     };
     let mut sender = Sender::new(&server.client, "/v1/replay", &args.pace);
     let bar = progress(ctx.quiet);
@@ -151,6 +217,8 @@ struct Stage<'a> {
     /// When the current week began on the wall clock, and the lines sent by then.
     mark: (Instant, u64),
     calendar: Calendar,
+    /// The ways of mending that are compared, if that is what is shown.
+    armed: Option<&'a [arms::Armed]>,
 }
 
 impl Stage<'_> {
@@ -162,7 +230,8 @@ impl Stage<'_> {
             self.ctx.note(&format!("trained {m} {} on {rows} rows until {at}", output::cell(&job["version"])));
         }
         if !self.ctx.json {
-            output::line(&weeks::heading(&self.models));
+            let heading = self.armed.map_or_else(|| weeks::heading(&self.models), arms::heading);
+            output::line(&heading);
         }
         Ok(started.elapsed().as_secs_f64())
     }
@@ -173,7 +242,8 @@ impl Stage<'_> {
         let week = weeks::ask(&self.server.client, &self.models, start, rate)?;
         self.mark = (Instant::now(), lines);
         if !self.ctx.json {
-            output::line(&weeks::line(&week, &self.models));
+            let line = self.armed.map_or_else(|| weeks::line(&week, &self.models), |a| arms::line(&week, a));
+            output::line(&line);
         }
         self.weeks.push(week);
         Ok(())
