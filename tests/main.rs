@@ -12,6 +12,7 @@ mod project;
 mod registry;
 mod reload;
 mod replay;
+mod retraining;
 mod rollout;
 mod security;
 mod storage_faults;
