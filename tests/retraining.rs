@@ -125,7 +125,7 @@ fn a_shift_is_noticed_mended_and_gated_without_a_person() {
     assert_ne!(end.champion, json!("v1"));
     // Every day since the training has its evaluation, with every term explained.
     let evaluations = end.state["evaluations"].as_array().expect("evaluations");
-    assert_eq!(evaluations.len() as i64, DAYS - TRAINED);
+    assert_eq!(evaluations.len() as i64, DAYS - TRAINED - 1);
     for e in evaluations {
         let terms = e["score"]["terms"].as_array().expect("terms");
         assert_eq!(terms.len(), 4);

@@ -127,13 +127,18 @@ impl Shared {
 
     async fn evaluate(self: Arc<Self>, model: &str, now: Timestamp) -> Result<(), Refusal> {
         let Some(champion) = self.champion(model).await? else { return Ok(()) };
+        let at = self.loops().get(model).map_or(now, |l| now.floor(l.machine.spec().every));
+        let known = known(&champion);
+        // A version is evaluated by what it did, whenever this process was started.
+        if at <= known.since {
+            return Ok(());
+        }
         let generation = self.current.load_full();
         let served = generation.model(model)?;
         self.logger.send(CatchUp).await.map_err(gone)?;
         let Some(ledger) = served.monitor.send(GetLedger).await.map_err(gone)? else { return Ok(()) };
-        let at = self.loops().get(model).map_or(now, |l| now.floor(l.machine.spec().every));
         let evidence = Evidence {
-            known: known(&champion),
+            known,
             ledger,
             matures_after: served.plan.spec.outcome.as_ref().map(|o| o.matures_after).unwrap_or_default(),
             drift: None,
@@ -270,7 +275,7 @@ pub(super) fn known(champion: &LoadedModel) -> Known {
         wrong: p.held_out.get("wrong").copied(),
         rows: p.held_out.get("rows").map_or(0, |n| *n as u64),
     });
-    Known { version: champion.version.to_string(), cut: p.until, reference }
+    Known { version: champion.version.to_string(), since: p.created, cut: p.until, reference }
 }
 
 pub(super) fn gone(e: MailboxError) -> Refusal {

@@ -19,7 +19,7 @@ pub fn split(spec: &RetrainingSpec, gate: bool, matures_after: Span, times: &[Ti
     let Some(newest) = times.last().filter(|_| gate) else {
         return Split { train: 0..n, holdout: n..n };
     };
-    let by_rows = times[n.saturating_sub(spec.holdout_rows)];
+    let by_rows = times[n.saturating_sub(spec.holdout_rows.max(1))];
     let from = (*newest - spec.holdout).min(by_rows).floor(super::ledger::DAY);
     let start = times.partition_point(|t| *t < from);
     let end = times.partition_point(|t| *t + matures_after <= from);

@@ -305,6 +305,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::replay::speed;
     use super::*;
     use clap::CommandFactory;
 

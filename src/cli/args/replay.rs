@@ -58,7 +58,7 @@ pub struct ReplayArgs {
     pub pace: Pace,
 }
 
-fn speed(text: &str) -> Result<Speed, String> {
+pub(super) fn speed(text: &str) -> Result<Speed, String> {
     if text == "max" {
         return Ok(Speed::Max);
     }
