@@ -6,7 +6,8 @@ use crate::counters::Counters;
 use crate::erasure::Erasures;
 use crate::model_host::ModelRun;
 use crate::ports::{
-    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RolloutJournal, Telemetry, Trainer,
+    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RetrainingJournal, RolloutJournal,
+    Telemetry, Trainer,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,6 +128,7 @@ pub struct Deps {
     pub rollouts: Arc<dyn RolloutJournal>,
     pub loader: Arc<dyn ModelLoader>,
     pub trainer: Arc<dyn Trainer>,
+    pub retraining: Arc<dyn RetrainingJournal>,
     pub counters: Arc<Counters>,
     pub telemetry: Arc<dyn Telemetry>,
     pub erasures: Arc<Erasures>,

@@ -26,6 +26,7 @@ pub mod ports;
 pub mod prediction_logger;
 pub mod reconfigure;
 pub mod residents;
+pub mod retraining;
 pub mod rollout;
 pub mod router;
 pub mod shadow;

@@ -18,6 +18,7 @@ use understudy_domain::drift::{DriftReport, Watch, WindowDrift};
 use understudy_domain::join::Joined;
 use understudy_domain::monitor::{Gap, Monitor as Windows, MonitorReport};
 use understudy_domain::prediction::PredictionRecord;
+use understudy_domain::retraining::Ledger;
 use understudy_domain::time::Timestamp;
 
 /// Inputs (a group of predictions is one) between two checkpoints: what a restart counts again.
@@ -86,11 +87,18 @@ impl Input {
     }
 }
 
+/// The days of the model; `None` for one without a retraining table.
+#[derive(Message)]
+#[rtype(result = "Option<Ledger>")]
+pub struct GetLedger;
+
 /// The counts, and what is needed to have them again after a panic.
 #[derive(Clone)]
 struct Counts {
     windows: Windows,
     drift: Watch,
+    /// What retraining goes by; only for models that have it.
+    ledger: Option<Ledger>,
 }
 
 pub struct Monitor {
@@ -181,12 +189,20 @@ fn apply(counts: &mut Counts, input: &Input) -> Vec<WindowDrift> {
             let mut judged = Vec::new();
             for record in records {
                 counts.windows.on_served(record);
+                if let Some(ledger) = &mut counts.ledger {
+                    ledger.on_served(record.time);
+                }
                 judged.extend(counts.drift.on_served(record));
             }
             return judged;
         }
         Input::Refused(time, code) => counts.windows.on_error(*time, code),
-        Input::Outcome(joined) => counts.windows.on_joined(joined),
+        Input::Outcome(joined) => {
+            counts.windows.on_joined(joined);
+            if let Some(ledger) = &mut counts.ledger {
+                ledger.on_joined(joined);
+            }
+        }
         Input::Expired(time) => counts.windows.on_expired(*time),
     }
     Vec::new()
@@ -199,6 +215,7 @@ fn fresh(plan: &ModelPlan) -> Counts {
     Counts {
         windows: Windows::new(name, spec.monitor.clone(), names, matures),
         drift: Watch::new(name, spec.drift.clone()),
+        ledger: spec.retraining.as_ref().map(|_| Ledger::new(spec.threshold)),
     }
 }
 
@@ -270,6 +287,13 @@ impl Handler<ResetWindows> for Monitor {
         self.checkpoint = self.counts.clone();
         self.since.clear();
         self.gaps.clear();
+    }
+}
+
+impl Handler<GetLedger> for Monitor {
+    type Result = MessageResult<GetLedger>;
+    fn handle(&mut self, _: GetLedger, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.counts.ledger.clone())
     }
 }
 

@@ -13,6 +13,7 @@ use understudy_domain::prediction::{OutcomeRecord, PredictionId, PredictionRecor
 use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::project::TrainSpec;
 use understudy_domain::registry::VersionLedger;
+use understudy_domain::retraining::Entry;
 use understudy_domain::time::Timestamp;
 use understudy_domain::trace::TraceContext;
 use understudy_domain::value::Value;
@@ -234,10 +235,55 @@ pub struct TrainingJob {
 /// Share done (0..1) and a word on where it is.
 pub type Progress<'a> = &'a (dyn Fn(f32, &str) + Send + Sync);
 
+/// A trained version that is registered nowhere yet.
+pub struct Challenger {
+    /// Ready to answer; its manifest has no version.
+    pub runtime: Arc<dyn ModelRuntime>,
+    /// What the trainer that made it registers.
+    pub content: Box<dyn std::any::Any + Send>,
+}
+
+/// What the retraining loops decided and did, in order; every call blocks.
+pub trait RetrainingJournal: Send + Sync {
+    /// Durable, whole or not at all, when it returns.
+    fn append(&self, model: &str, entries: &[Entry]) -> Result<(), StoreError>;
+    /// All entries with their models, oldest first.
+    fn read(&self) -> Result<Vec<(String, Entry)>, StoreError>;
+}
+
+fn cannot<T>() -> Result<T, String> {
+    Err("this trainer makes no challengers".into())
+}
+
 pub trait Trainer: Send + Sync {
     /// Trains, calibrates, makes the reference profile and golden requests, and registers the
     /// artefact whole or not at all; blocking. Returns the new version's manifest.
     fn train(&self, job: TrainingJob, progress: Progress<'_>) -> Result<Manifest, String>;
+    /// The same up to registering it.
+    ///
+    /// # Errors
+    /// By default no challengers are made.
+    fn prepare(&self, job: TrainingJob, progress: Progress<'_>) -> Result<Challenger, String> {
+        let _ = (job, progress);
+        cannot()
+    }
+    /// The weights of `base` with a calibration fitted to the job's rows.
+    ///
+    /// # Errors
+    /// By default no challengers are made.
+    fn recalibrate(&self, job: TrainingJob, base: &str) -> Result<Challenger, String> {
+        let _ = (job, base);
+        cannot()
+    }
+    /// Registers what `prepare` or `recalibrate` made, whole or not at all; what is registered already keeps its
+    /// version, so that doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// By default no challengers are made.
+    fn publish(&self, challenger: Challenger) -> Result<Manifest, String> {
+        let _ = challenger;
+        cannot()
+    }
 }
 
 /// What an actor did for a message of a traced request.

@@ -14,6 +14,7 @@ use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
 use crate::prediction_logger::{FlushLog, PredictionLogger};
 use crate::residents::Residents;
+use crate::retraining::{Neighbours, RetrainingOrchestrator};
 use crate::rollout::{Board, RolloutController};
 use crate::start_pass::StartPass;
 use crate::supervise;
@@ -21,7 +22,7 @@ use crate::trainer::{Jobs, Trainer};
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use understudy_domain::dedupe::Recent;
 use understudy_domain::features::TableStats;
@@ -42,6 +43,9 @@ pub struct System {
     pub(crate) pool: Addr<ModelPool>,
     pub(crate) trainer: Addr<Trainer>,
     pub(crate) jobs: Jobs,
+    pub(crate) retraining: Addr<RetrainingOrchestrator>,
+    /// Event time of the next evaluation of any model, in microseconds.
+    pub(crate) retraining_due: Arc<AtomicI64>,
     pub(crate) models: Published,
     /// The rollouts that run.
     pub board: Arc<Board>,
@@ -152,6 +156,17 @@ impl System {
         let health = vitals("trainer".into());
         let trainer = Trainer::new(deps.clone(), current.clone(), health.clone(), pool.clone(), jobs.clone());
         let trainer = supervise::start_on(&threads.control, trainer, health);
+        let health = vitals("retraining".into());
+        let retraining_due = Arc::new(AtomicI64::new(i64::MIN));
+        let with = Neighbours {
+            pool: pool.clone(),
+            logger: logger.clone(),
+            models: models.clone(),
+            jobs: jobs.clone(),
+            due: retraining_due.clone(),
+        };
+        let retraining = RetrainingOrchestrator::new(deps.clone(), current.clone(), health.clone(), with);
+        let retraining = supervise::start_on(&threads.control, retraining, health);
         let answers = Mutex::new(no_answers(&deps));
         Arc::new(System {
             admission,
@@ -162,6 +177,8 @@ impl System {
             pool,
             trainer,
             jobs,
+            retraining,
+            retraining_due,
             models,
             board,
             rollouts,

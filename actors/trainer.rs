@@ -36,9 +36,24 @@ struct RunNext;
 
 /// Job statuses, newest last; the trainer and its running job write, everyone reads.
 #[derive(Clone, Default)]
-pub struct Jobs(Arc<Mutex<VecDeque<JobStatus>>>);
+pub struct Jobs(Arc<Mutex<VecDeque<JobStatus>>>, Turn);
+
+/// Held while a job trains: one a machine.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Jobs {
+    /// Waits until no other job trains.
+    pub(crate) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.1.clone().lock_owned().await
+    }
+
+    /// The job that trains or waits to, in words.
+    pub(crate) fn busy(&self) -> Option<String> {
+        let open = |j: &&JobStatus| !matches!(j.state, JobState::Registered | JobState::Failed);
+        let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.iter().find(open).map(|j| format!("training job {} of {} runs", j.job, j.model))
+    }
+
     pub fn list(&self) -> Vec<JobStatus> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
@@ -113,7 +128,9 @@ impl Trainer {
         let spec = catalog.model(&model).and_then(|plan| plan.spec.train.as_ref());
         let alias = spec.map_or(CHAMPION, |train| &train.alias).to_owned();
         let progress = self.jobs.clone();
+        let turn = self.jobs.clone();
         let work = async move {
+            let _turn = turn.turn().await;
             let name = model.clone();
             let trained = deps.settings.blocking.run({
                 let deps = deps.clone();
@@ -202,7 +219,7 @@ fn train(
     Ok(manifest.version)
 }
 
-fn meanings(catalog: &Catalog, features: &[String]) -> BTreeMap<String, String> {
+pub(crate) fn meanings(catalog: &Catalog, features: &[String]) -> BTreeMap<String, String> {
     features.iter().filter_map(|f| Some((f.clone(), catalog.plan.meaning(f)?.to_owned()))).collect()
 }
 

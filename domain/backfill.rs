@@ -46,6 +46,7 @@ pub struct Backfill {
     from: Option<Timestamp>,
     until: Timestamp,
     wanted: Option<BTreeSet<String>>,
+    before: Option<Timestamp>,
     rows: Vec<BackfillRow>,
     /// Label by request id; `None` voids the request.
     outcomes: HashMap<String, Option<bool>>,
@@ -138,6 +139,7 @@ impl Backfill {
             from,
             until,
             wanted: None,
+            before: None,
             rows: Vec::new(),
             outcomes: HashMap::new(),
             swept: None,
@@ -147,6 +149,12 @@ impl Backfill {
     /// Rows for these request ids only: to verify logged vectors.
     pub fn only(mut self, requests: BTreeSet<String>) -> Self {
         self.wanted = Some(requests);
+        self
+    }
+
+    /// Rows only for requests before this instant.
+    pub fn before(mut self, end: Timestamp) -> Self {
+        self.before = Some(end);
         self
     }
 
@@ -181,7 +189,9 @@ impl Backfill {
     }
 
     fn wants(&self, e: &LoggedEvent) -> bool {
-        self.from.is_none_or(|f| e.event.time >= f) && self.wanted.as_ref().is_none_or(|w| w.contains(&e.event.id))
+        self.from.is_none_or(|f| e.event.time >= f)
+            && self.before.is_none_or(|end| e.event.time < end)
+            && self.wanted.as_ref().is_none_or(|w| w.contains(&e.event.id))
     }
 
     /// The vector as of the request's time, from the events before it.

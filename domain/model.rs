@@ -45,6 +45,19 @@ pub struct Provenance {
     pub until: Timestamp,
     /// Figures on the held-out tail of the training period, by name (`auc`, `log_loss`, ...).
     pub held_out: std::collections::BTreeMap<String, f64>,
+    /// Hash of the rows it was made from: ids, times, vectors and labels. Empty in versions older than this field.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data: String,
+    /// Hash of the settings and definitions it was made with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config: String,
+    /// Rows whose outcomes its calibration was fitted to after training; 0 for one that came with its weights.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recalibrated_on: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// `manifest.json` of a version's directory.

@@ -7,6 +7,7 @@
 
 mod gate;
 mod guard;
+mod holdout;
 mod ledger;
 mod machine;
 mod random;
@@ -15,10 +16,11 @@ mod spec;
 
 pub use gate::{Check, Gate, GateKind, Judged, Verdict, judge};
 pub use guard::{Guard, Situation, cool_down, guards, looping};
+pub use holdout::{Split, split};
 pub use ledger::{Cohort, Ledger, Matched};
 pub use machine::{
-    Action, Alarm, Attempt, Champion, Decision, Entry, Evaluation, Event, Evidence, Job, JobState, Machine, Reason,
-    evaluate,
+    Action, Alarm, Attempt, Champion, Decision, Entry, Evaluation, Event, Evidence, Job, JobState, Known, Machine,
+    Reason, evaluate,
 };
 pub use score::{Drift, Inputs, Reference, Score, Term, score};
 pub use spec::{Candidate, Mode, Promotion, RetrainingSpec, Trigger};

@@ -13,6 +13,7 @@ mod project;
 mod registry;
 mod reload;
 mod replay;
+mod retraining;
 mod rollout;
 mod security;
 mod storage_faults;

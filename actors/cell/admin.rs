@@ -8,7 +8,9 @@ use crate::model_pool::{
 };
 use crate::monitor::{GetDrift, GetReport};
 use crate::prediction_logger::CatchUp;
+use crate::retraining::RetrainingOrchestrator;
 use crate::trainer::StartTraining;
+use actix::prelude::*;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -104,6 +106,16 @@ impl Cell {
     pub async fn train(&self, model: &str) -> Result<JobStatus, Refusal> {
         self.generation().model(model)?;
         self.system.trainer.send(StartTraining { model: model.to_owned() }).await.map_err(mailbox)?
+    }
+
+    /// Asks the retraining orchestrator.
+    pub async fn retraining<M, T>(&self, question: M) -> Result<T, Refusal>
+    where
+        M: Message<Result = Result<T, Refusal>> + Send + 'static,
+        T: Send + 'static,
+        RetrainingOrchestrator: Handler<M>,
+    {
+        self.system.retraining.send(question).await.map_err(mailbox)?
     }
 
     pub fn jobs(&self) -> Vec<JobStatus> {

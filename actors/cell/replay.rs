@@ -6,9 +6,11 @@ use crate::api::{PredictCommand, Refusal, ReplayedLine, ReplayedPrediction};
 use crate::event_logger::{AbandonHeld, CommitHeld, IngestEvents, KnownEvents};
 use crate::generation::Generation;
 use crate::prediction_logger::{FlushLog, TellRollouts};
+use crate::retraining::EvaluateDue;
 use crate::rollout::{SettleRollouts, TickRollouts};
 use crate::system::System;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use understudy_domain::event::{Event, IngestOutcome};
 use understudy_domain::prediction::PredictionId;
@@ -61,6 +63,13 @@ impl Cell {
                 self.evaluate(event.time).await?;
             }
             let mut predictions = Vec::new();
+            // What is evaluated at a date has seen all before it and nothing after; it is durable, so that a batch that
+            // is cut off later is sent again without being evaluated again.
+            while self.evaluation_due(&event) {
+                self.fold(&mut waiting, &mut done).await?;
+                self.commit_replayed().await?;
+                self.evaluate_models(&event).await?;
+            }
             // Each line takes the generation anew: what it folds into must be what the next line reads.
             if !self.generation().catalog.requested_by(&event.kind).is_empty() {
                 self.fold(&mut waiting, &mut done).await?;
@@ -91,6 +100,19 @@ impl Cell {
         self.system.logger.send(TellRollouts).await.map_err(mailbox)?;
         self.commit_replayed().await?;
         self.system.rollouts.send(TickRollouts { upto }).await.map_err(mailbox)?
+    }
+
+    /// Requests carry the clock of a stream; other events may be late.
+    fn evaluation_due(&self, event: &Event) -> bool {
+        event.time.0 >= self.system.retraining_due.load(Relaxed)
+            && !self.generation().catalog.requested_by(&event.kind).is_empty()
+    }
+
+    /// At the date itself; the first time of all, at the event's.
+    async fn evaluate_models(&self, event: &Event) -> Result<(), Refusal> {
+        let due = self.system.retraining_due.load(Relaxed);
+        let now = if due == i64::MIN { event.time } else { Timestamp(due) };
+        self.system.retraining.send(EvaluateDue { now }).await.map_err(mailbox)?
     }
 
     async fn fold(

@@ -167,7 +167,7 @@ impl Step<'_> {
         if state.champion.as_ref().is_none_or(|c| c.version != known.version) {
             let champion = Champion {
                 version: known.version.clone(),
-                since: self.now,
+                since: known.since,
                 cut: known.cut,
                 reference: known.reference,
                 by_job: None,

@@ -13,7 +13,7 @@ fn day(n: i64) -> Timestamp {
 
 fn known(version: &str) -> Known {
     let reference = Some(Reference { loss: 0.35, wrong: Some(0.1), rows: 20_000 });
-    Known { version: version.into(), cut: day(0), reference }
+    Known { version: version.into(), since: day(0), cut: day(0), reference }
 }
 
 /// 300 answers a day of score .1; `bad` of each 10 come true.

@@ -104,7 +104,7 @@ pub struct RetrainingSpec {
     pub holdout: Span,
     /// ... and at least so many rows.
     pub holdout_rows: usize,
-    /// Seed of training and of the resampling in the gate.
+    /// Seed of the resampling in the gate; training has its own.
     pub seed: u64,
 }
 

@@ -10,6 +10,8 @@ mod bench_pool;
 mod drift;
 mod entity;
 mod models;
+mod replay;
+mod retrain;
 mod rollout;
 mod security;
 mod simulate;
@@ -22,6 +24,8 @@ pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
 pub use drift::{DriftCommand, FaultsCommand, MonitorCommand, RulesCommand};
 pub use entity::EntityCommand;
 pub use models::{ModelCheckArgs, ModelCommand};
+pub use replay::{DemoArgs, Pace, ReplayArgs, Speed};
+pub use retrain::{CandidateName, ExplainCommand, RetrainCommand, RetrainMode};
 pub use rollout::{RolloutCommand, SettingsArgs, StepArgs};
 pub use security::{AuditCommand, KeysCommand};
 pub use simulate::{RolloutArgs, SimulateCommand};
@@ -120,6 +124,12 @@ pub enum Command {
     /// Entities: the people and things that features belong to
     #[command(subcommand)]
     Entity(EntityCommand),
+    /// When and how models are mended
+    #[command(subcommand)]
+    Retrain(RetrainCommand),
+    /// Why something happened
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// Validation rules
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -157,51 +167,6 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// A shorter run: about a month of training, three weeks of serving
-    #[arg(long)]
-    pub quick: bool,
-    /// Keep serving at the end, until Ctrl-C
-    #[arg(long)]
-    pub stay: bool,
-    /// Write a report with plots (one HTML file)
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Keep the data here instead of in a temporary directory
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    #[command(flatten)]
-    pub pace: Pace,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Pace {
-    /// Lines of one request to the server
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub batch: u32,
-    /// `max`, or how many times faster than real time: `3600x`
-    #[arg(long, default_value = "max", value_parser = speed)]
-    pub speed: Speed,
-}
-
-/// How fast a recorded stream is sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Speed {
-    Max,
-    /// Event seconds per second.
-    Times(f64),
-}
-
-#[derive(Debug, Args)]
-pub struct ReplayArgs {
-    /// NDJSON of events, plain or .zst, `-` for stdin; the project's recording if not said
-    #[arg(long, value_name = "FILE")]
-    pub events: Option<PathBuf>,
-    #[command(flatten)]
-    pub pace: Pace,
 }
 
 #[derive(Debug, Subcommand)]
@@ -325,17 +290,6 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((k, v)) if !k.is_empty() => Ok((k.to_string(), v.to_string())),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
-    }
-}
-
-fn speed(text: &str) -> Result<Speed, String> {
-    if text == "max" {
-        return Ok(Speed::Max);
-    }
-    let digits = text.strip_suffix('x').unwrap_or(text);
-    match digits.parse::<f64>() {
-        Ok(n) if n.is_finite() && n > 0.0 => Ok(Speed::Times(n)),
-        _ => Err(format!("`{text}` is neither `max` nor a factor such as 3600x")),
     }
 }
 

@@ -28,6 +28,7 @@ mod parquet;
 mod registry;
 mod reload;
 mod replay;
+mod retrain;
 mod rollout;
 mod rules;
 mod simulate;
@@ -86,6 +87,8 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Log(c) => log::run(&ctx, c),
         Command::Why { id } => log::why(&ctx, id),
         Command::Entity(c) => entity::run(&ctx, c),
+        Command::Retrain(c) => retrain::run(&ctx, c),
+        Command::Explain(args::ExplainCommand::Retrain { job }) => retrain::explain(&ctx, job),
         Command::Rules(args::RulesCommand::Try { file, model }) => rules::try_file(&ctx, file, model.as_deref()),
         Command::Outcome(args::OutcomeCommand::Post(a)) => models::outcome(&ctx, a),
         Command::Config(c) => config::run(&ctx, c),

@@ -182,6 +182,9 @@ pub fn progress(quiet: bool) -> ProgressBar {
 }
 
 pub fn run(ctx: &Context, args: &ReplayArgs) -> Result {
+    if let Some(mode) = args.retrain {
+        return super::demo::mended(ctx, mode, &args.pace);
+    }
     let lines = match &args.events {
         Some(path) => source::file(path)?,
         None => source::recording(&ctx.project_dir())?,

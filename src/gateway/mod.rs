@@ -17,6 +17,7 @@ pub(crate) mod predict;
 mod read;
 mod registry;
 mod replay;
+mod retraining;
 mod rollout;
 pub mod routes;
 mod rules;

@@ -4,7 +4,9 @@ use super::call::{self, Call};
 use super::connections::InWork;
 use super::error::Fault;
 use super::rollout::Order;
-use super::{config, entities, events, health, outcomes, predict, read, registry, replay, rollout, rules, v2};
+use super::{
+    config, entities, events, health, outcomes, predict, read, registry, replay, retraining, rollout, rules, v2,
+};
 use crate::security::{Caller, Scope, Security};
 use crate::system::WallClock;
 use crate::telemetry::{Finished, Telemetry};
@@ -42,6 +44,10 @@ pub enum Operation {
     Train,
     Jobs,
     Job,
+    Retraining,
+    ModelRetraining,
+    StartRetraining,
+    DecideChallenger,
     Features,
     ExplainFeature,
     Prediction,
@@ -104,11 +110,14 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Live | Ready | V2Live | V2Ready => None,
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
-        Models | Model | Version | Monitor | Drift | Jobs | Job | Features | ExplainFeature | Prediction
-        | Predictions | TryRules | Rollout | PlanRollout | AaRollout | Rollouts | RolloutJournal | RolloutReport
-        | VerifyRollout | Config | ConfigHistory | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
-        Replay | Train | StartRollout | PromoteRollout | AbortRollout | ApproveRollout | RetryRollout | Register
-        | Alias | Archive | Erase | ConfigReload | ConfigRevert => Some(Scope::Admin),
+        Models | Model | Version | Monitor | Drift | Jobs | Job | Retraining | ModelRetraining | Features
+        | ExplainFeature | Prediction | Predictions | TryRules | Rollout | PlanRollout | AaRollout | Rollouts
+        | RolloutJournal | RolloutReport | VerifyRollout | Config | ConfigHistory | ConfigDiff | System | Metrics
+        | OpenApi => Some(Scope::Read),
+        Replay | Train | StartRetraining | DecideChallenger | StartRollout | PromoteRollout | AbortRollout
+        | ApproveRollout | RetryRollout | Register | Alias | Archive | Erase | ConfigReload | ConfigRevert => {
+            Some(Scope::Admin)
+        }
     }
 }
 
@@ -120,9 +129,9 @@ const fn class(operation: Operation) -> Option<Class> {
         Live | Ready | Metrics | Rollout | PromoteRollout | AbortRollout | ApproveRollout | System | Config
         | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => None,
         Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Drift | Train | Jobs | Job
-        | Features | ExplainFeature | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout
-        | AaRollout | RetryRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model
-        | V2ModelReady => Some(Class::Read),
+        | Retraining | ModelRetraining | StartRetraining | DecideChallenger | Features | ExplainFeature
+        | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout | AaRollout | RetryRollout
+        | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady => Some(Class::Read),
     }
 }
 
@@ -154,6 +163,10 @@ pub const ROUTES: &[Route] = &[
     get("/v1/rollouts/{id}/verify", Operation::VerifyRollout),
     get("/v1/jobs", Operation::Jobs),
     get("/v1/jobs/{job}", Operation::Job),
+    get("/v1/retraining", Operation::Retraining),
+    get("/v1/models/{model}/retraining", Operation::ModelRetraining),
+    post("/v1/models/{model}/retraining", Operation::StartRetraining),
+    post("/v1/models/{model}/retraining/{job}", Operation::DecideChallenger),
     get("/v1/features", Operation::Features),
     get("/v1/features/{name}/explain", Operation::ExplainFeature),
     get("/v1/predictions", Operation::Predictions),
@@ -354,6 +367,10 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::Train => read::train(call).await,
         Operation::Jobs => read::jobs(call),
         Operation::Job => read::job(call),
+        Operation::Retraining => retraining::all(call).await,
+        Operation::ModelRetraining => retraining::one(call).await,
+        Operation::StartRetraining => retraining::start(call).await,
+        Operation::DecideChallenger => retraining::decide(call).await,
         Operation::Features => read::features(call),
         Operation::ExplainFeature => read::explain(call).await,
         Operation::Prediction => read::prediction(call).await,

@@ -3,6 +3,7 @@
 pub(crate) mod artefact;
 pub(crate) mod bundle;
 pub(crate) mod candle;
+mod challenge;
 pub(crate) mod folder;
 mod fused;
 mod member;

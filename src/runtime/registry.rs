@@ -6,12 +6,14 @@
 use super::artefact::{self, Artefact, valid_name};
 use super::candle::CandleModel;
 use super::trees::TreeModel;
-use super::{bundle, train};
+use super::{bundle, challenge, train};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use understudy_actors::ports::{Accept, ModelLoader, ModelRuntime, Progress, RegisterError, Trainer, TrainingJob};
+use understudy_actors::ports::{
+    Accept, Challenger, ModelLoader, ModelRuntime, Progress, RegisterError, Trainer, TrainingJob,
+};
 use understudy_domain::model::Manifest;
 use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::registry::VersionLedger;
@@ -164,15 +166,51 @@ fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     fs::File::open(parent)?.sync_all()
 }
 
+impl Registry {
+    /// Registers what was made, under the next version; the same content keeps the version it has.
+    fn store(&self, mut artefact: Artefact) -> Result<Manifest, String> {
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = self.versions(&artefact.manifest.model)?.last() {
+            let known = Artefact::read(&self.dir(&artefact.manifest.model, last)?);
+            if let Ok(known) = known
+                && known.weights == artefact.weights
+                && same(&known.manifest, &artefact.manifest)
+            {
+                return Ok(known.manifest);
+            }
+        }
+        artefact.manifest.version = self.next_version(&artefact.manifest.model)?;
+        let dir = self.dir(&artefact.manifest.model, &artefact.manifest.version)?;
+        artefact.write(&dir)
+    }
+}
+
+/// The same but for what registering adds.
+fn same(a: &Manifest, b: &Manifest) -> bool {
+    let plain = |m: &Manifest| Manifest { version: String::new(), files: Vec::new(), ..m.clone() };
+    plain(a) == plain(b)
+}
+
 impl Trainer for Registry {
     fn train(&self, job: TrainingJob, progress: Progress<'_>) -> Result<Manifest, String> {
         self.dir(&job.model, "v1")?; // a name that cannot be stored fails before the work
-        let mut artefact = train::train(job, progress)?;
-        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        artefact.manifest.version = self.next_version(&artefact.manifest.model)?;
-        let dir = self.dir(&artefact.manifest.model, &artefact.manifest.version)?;
+        let artefact = train::train(job, progress)?;
         // What would be refused at load must not be registered.
         open(artefact.clone())?;
-        artefact.write(&dir)
+        self.store(artefact)
+    }
+
+    fn prepare(&self, job: TrainingJob, progress: Progress<'_>) -> Result<Challenger, String> {
+        self.dir(&job.model, "v1")?;
+        challenge::prepare(job, progress)
+    }
+
+    fn recalibrate(&self, job: TrainingJob, base: &str) -> Result<Challenger, String> {
+        let dir = self.dir(&job.model, base)?;
+        challenge::recalibrate(job, &dir)
+    }
+
+    fn publish(&self, challenger: Challenger) -> Result<Manifest, String> {
+        self.store(challenge::artefact(challenger)?)
     }
 }

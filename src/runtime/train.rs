@@ -5,6 +5,7 @@
 //! .004 more AUC on later months (and up to .005 more log loss, since the calibration was fitted on the former).
 
 use super::artefact::{Artefact, Golden};
+use super::challenge::{config_hash, data_hash, wrong};
 use super::member::{Data, Member};
 use super::network::{Architecture, Network, encode};
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ pub fn train(mut job: TrainingJob, progress: Progress<'_>) -> Result<Artefact, S
     check_rows(&job)?;
     let labels: Vec<bool> = job.rows.iter().map(|r| r.label).collect();
     let rows: Vec<&[Value]> = job.rows.iter().map(|r| r.vector.as_slice()).collect();
-    let fitted = fit(&job.spec, &job.signature, &rows, &labels, progress)?;
+    let fitted = fit(&job, &rows, &labels, progress)?;
+    let (data, config) = (data_hash(&job.rows), config_hash(&job));
 
     let mut scores = Vec::with_capacity(rows.len());
     for part in rows.chunks(4096) {
@@ -74,6 +76,9 @@ pub fn train(mut job: TrainingJob, progress: Progress<'_>) -> Result<Artefact, S
             from: job.rows[0].time,
             until: job.rows[job.rows.len() - 1].time,
             held_out: fitted.held_out,
+            data,
+            config,
+            recalibrated_on: 0,
         },
         declared_latency_us: None,
         files: Vec::new(),
@@ -160,13 +165,8 @@ fn architecture(spec: &TrainSpec, signature: &Signature, rows: &[&[Value]]) -> R
     Ok(Architecture { hidden: if mlp { spec.hidden.clone() } else { Vec::new() }, members, encoder })
 }
 
-fn fit(
-    spec: &TrainSpec,
-    signature: &Signature,
-    rows: &[&[Value]],
-    labels: &[bool],
-    progress: Progress<'_>,
-) -> Result<Fitted, String> {
+fn fit(job: &TrainingJob, rows: &[&[Value]], labels: &[bool], progress: Progress<'_>) -> Result<Fitted, String> {
+    let (spec, signature) = (&job.spec, &job.signature);
     let failed = |e: candle_core::Error| format!("training: {e}");
     let n = rows.len();
     let cut = n - ((n as f64 * spec.held_out) as usize).max(1);
@@ -205,7 +205,7 @@ fn fit(
         }
         members.push(member.finish(full.encoder.width()).map_err(failed)?);
     }
-    let held_out = figures(spec.calibration, &held, &labels[cut..]);
+    let held_out = figures(spec.calibration, &held, &labels[cut..], job.threshold);
     let calibration = calibrate(spec.calibration, &held, &labels[cut..]);
     Ok(Fitted { architecture: full, network: Network { members }, calibration, held_out })
 }
@@ -283,7 +283,7 @@ fn calibrate(method: CalibrationMethod, scores: &[f64], labels: &[bool]) -> Cali
 
 /// Quality on the held-out rows. Each row is judged under a calibration fitted on the other half (even
 /// and odd rows), so that the calibration is not judged on what it was fitted on; AUC needs none.
-fn figures(method: CalibrationMethod, scores: &[f64], labels: &[bool]) -> BTreeMap<String, f64> {
+fn figures(method: CalibrationMethod, scores: &[f64], labels: &[bool], threshold: f64) -> BTreeMap<String, f64> {
     let half = |odd: usize| -> Calibration {
         let pick = |i: &usize| i % 2 == odd;
         let rows = || (0..scores.len()).filter(pick);
@@ -299,6 +299,7 @@ fn figures(method: CalibrationMethod, scores: &[f64], labels: &[bool]) -> BTreeM
         ("log_loss".to_owned(), metrics::log_loss(&judged, labels)),
         ("brier".to_owned(), metrics::brier(&judged, labels)),
         ("ece".to_owned(), metrics::ece(&judged, labels, 10)),
+        ("wrong".to_owned(), wrong(&judged, labels, threshold)),
         ("rows".to_owned(), scores.len() as f64),
     ]);
     if let Some(auc) = metrics::auc(scores, labels) {

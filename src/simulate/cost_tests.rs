@@ -3,6 +3,7 @@
 use super::clock::SimClock;
 use super::meter;
 use super::project::{self, MODEL, SimModels};
+use crate::storage::journal::MemoryJournal;
 use crate::storage::memory::{MemoryEvents, MemoryFeatures, MemoryOutcomes, MemoryPredictions};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ fn a_prediction_allocates_little() {
         rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
         loader: models.clone(),
         trainer: models,
+        retraining: Arc::new(MemoryJournal::default()),
         counters: Default::default(),
         telemetry: Arc::new(()),
         erasures: Default::default(),

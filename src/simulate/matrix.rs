@@ -5,6 +5,7 @@ use super::clock::SimClock;
 use super::dice::Dice;
 use super::disk::Disk;
 use super::project::{self, MODEL, SimModels};
+use crate::storage::journal::MemoryJournal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -103,6 +104,7 @@ impl Bench {
             rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: models.clone(),
             trainer: models,
+            retraining: Arc::new(MemoryJournal::default()),
             counters: Default::default(),
             telemetry: Arc::new(()),
             erasures: Default::default(),

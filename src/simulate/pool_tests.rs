@@ -43,6 +43,7 @@ impl Bench {
             rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: models.clone(),
             trainer: models.clone(),
+            retraining: Arc::new(crate::storage::journal::MemoryJournal::default()),
             counters: Default::default(),
             telemetry: Arc::new(()),
             erasures: Default::default(),

@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::project::{self, MODEL, SimModels};
 use super::trace::Trace;
 use super::traffic::{self, Call, Callers};
+use crate::storage::journal::MemoryJournal;
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -199,6 +200,7 @@ impl World {
             rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: self.models.clone(),
             trainer: self.models.clone(),
+            retraining: Arc::new(MemoryJournal::default()),
             counters: Default::default(),
             telemetry: Arc::new(()),
             erasures: Default::default(),

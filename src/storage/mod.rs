@@ -8,6 +8,7 @@ mod conformance;
 mod engine;
 mod first_prediction;
 mod health;
+pub mod journal;
 mod keeper;
 mod layouts;
 mod log;

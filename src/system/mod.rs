@@ -14,6 +14,7 @@ use crate::cli::host::{Overrides, Running, StartError};
 use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
+use crate::storage::journal::FileJournal;
 use crate::storage::{Durability, RolloutJournals, Store, StoreOptions, tombstones};
 use crate::telemetry::{self, Readings, Telemetry};
 use signals::Stop;
@@ -153,6 +154,13 @@ async fn run(
         config::ClockSource::Wall => Arc::new(WallClock),
         config::ClockSource::Stream => Arc::new(StreamClock::default()),
     };
+    let journal = match FileJournal::open(&data) {
+        Ok(journal) => journal,
+        Err(e) => {
+            let _ = ready.send(Err(StartError::new(e.to_string(), "move the file away to begin a new journal")));
+            return Err("the journal of retraining cannot be read".to_owned().into());
+        }
+    };
     let registry = Arc::new(runtime::Registry::new(data.join("models")));
     let rollouts =
         RolloutJournals::new(&data, store.durability()).map_err(|e| Unclean::from(format!("rollouts: {e}")))?;
@@ -183,6 +191,7 @@ async fn run(
         rollouts: Arc::new(rollouts),
         loader: registry.clone(),
         trainer: registry,
+        retraining: Arc::new(journal),
         counters: Default::default(),
         telemetry: telemetry.clone(),
         erasures,

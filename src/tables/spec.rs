@@ -26,6 +26,8 @@ pub struct DemoSpec {
     /// The same for a quick run, and where that ends.
     pub quick_train_until: Timestamp,
     pub quick_until: Timestamp,
+    /// Weeks that begin from here on are what the ways of mending a model are compared by; all if not said.
+    pub compare_from: Option<Timestamp>,
 }
 
 /// A CSV table with a header line. An empty field is null.

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Known {
     pub version: String,
+    /// When it was made.
+    pub since: Timestamp,
     /// Time of its newest training row.
     pub cut: Timestamp,
     /// From its held-out rows.
@@ -70,7 +72,7 @@ pub struct Evaluation {
 pub fn evaluate(spec: &RetrainingSpec, state: &State, e: &Evidence, now: Timestamp) -> Evaluation {
     let fallback = Champion {
         version: e.known.version.clone(),
-        since: now,
+        since: e.known.since,
         cut: e.known.cut,
         reference: e.known.reference,
         by_job: None,

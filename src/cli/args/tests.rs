@@ -1,3 +1,4 @@
+use super::replay::speed;
 use super::*;
 use clap::CommandFactory;
 
@@ -19,6 +20,14 @@ fn every_documented_line_parses() {
         "replay --events f.ndjson.zst --speed max",
         "events import -",
         "train delay -o json",
+        "retrain start delay --candidate recalibrate --candidate retrain",
+        "retrain status",
+        "retrain list delay -o json",
+        "retrain explain delay/3",
+        "retrain approve delay/3",
+        "explain retrain 3",
+        "replay --retrain auto",
+        "demo --loop --model delay --quick",
         "predict delay --entity carrier=UA --entity origin=EWR --context distance=2402 --explain",
         "predict delay --json -",
         "model list",

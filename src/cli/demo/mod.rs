@@ -1,6 +1,8 @@
 //! `demo`: replays a recorded year through the real server: train on its beginning, serve the rest,
 //! and show how good every week was.
 
+mod arms;
+mod mended;
 mod totals;
 mod weeks;
 
@@ -14,6 +16,7 @@ use super::{client, models, source};
 use crate::config::toml_file::TomlFile;
 use crate::report;
 use crate::tables::{DemoSpec, RecordingSpec};
+pub use mended::mended;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,6 +42,9 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Result {
         return Err(CliError::usage("`demo` runs a server of its own").hint("leave --url out"));
     }
     let project = project(ctx)?;
+    if args.closed_loop {
+        return mended::side_by_side(ctx, args, &project, &arms::Arm::ALL);
+    }
     let dates = dates(&project)?;
     let scratch = if args.data.is_none() { Some(Scratch::new()?) } else { None };
     let data = args.data.clone().or_else(|| scratch.as_ref().map(|s| s.0.clone())).unwrap_or_default();
@@ -48,7 +54,7 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Result {
     let lines = source::recording(&project)?;
     let server = ctx.start(&project, stream_overrides(&data))?;
     let reference = totals::reference(&project);
-    let run = play(ctx, args, &server, lines, &dates)?;
+    let run = play(ctx, args, &server, lines, &dates, None)?;
     conclude(ctx, args, &project, &run, &reference)?;
     if args.stay {
         stay(ctx, &server, &run)?;
@@ -90,7 +96,14 @@ fn fresh(data: &Path) -> Result {
     Err(CliError::new(format!("{} is not empty", data.display())).hint("name a new directory, or remove that one"))
 }
 
-fn play(ctx: &Context, args: &DemoArgs, server: &Server, lines: source::Lines, dates: &DemoSpec) -> Result<Run> {
+fn play(
+    ctx: &Context,
+    args: &DemoArgs,
+    server: &Server,
+    lines: source::Lines,
+    dates: &DemoSpec,
+    armed: Option<&[arms::Armed]>,
+) -> Result<Run> {
     let (train_at, end) = match args.quick {
         true => (dates.quick_train_until, Some(dates.quick_until)),
         false => (dates.train_until, None),
@@ -104,6 +117,7 @@ fn play(ctx: &Context, args: &DemoArgs, server: &Server, lines: source::Lines, d
         weeks: Vec::new(),
         mark: (Instant::now(), 0),
         calendar: Calendar::new(train_at),
+        armed,
     };
     let mut sender = Sender::new(&server.client, "/v1/replay", &args.pace);
     let bar = progress(ctx.quiet);
@@ -151,6 +165,8 @@ struct Stage<'a> {
     /// When the current week began on the wall clock, and the lines sent by then.
     mark: (Instant, u64),
     calendar: Calendar,
+    /// The ways of mending that are compared, if that is what is shown.
+    armed: Option<&'a [arms::Armed]>,
 }
 
 impl Stage<'_> {
@@ -162,7 +178,8 @@ impl Stage<'_> {
             self.ctx.note(&format!("trained {m} {} on {rows} rows until {at}", output::cell(&job["version"])));
         }
         if !self.ctx.json {
-            output::line(&weeks::heading(&self.models));
+            let heading = self.armed.map_or_else(|| weeks::heading(&self.models), arms::heading);
+            output::line(&heading);
         }
         Ok(started.elapsed().as_secs_f64())
     }
@@ -173,7 +190,8 @@ impl Stage<'_> {
         let week = weeks::ask(&self.server.client, &self.models, start, rate)?;
         self.mark = (Instant::now(), lines);
         if !self.ctx.json {
-            output::line(&weeks::line(&week, &self.models));
+            let line = self.armed.map_or_else(|| weeks::line(&week, &self.models), |a| arms::line(&week, a));
+            output::line(&line);
         }
         self.weeks.push(week);
         Ok(())
