@@ -14,9 +14,7 @@ use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use understudy_domain::retraining::{
-    Action, Alarm, Event, Evidence, Job, Known, Machine, Promotion, Reference, RetrainingSpec,
-};
+use understudy_domain::retraining::{Action, Alarm, Event, Evidence, Job, Known, Machine, Promotion, Reference};
 use understudy_domain::time::Timestamp;
 
 /// One model's loop.
@@ -224,7 +222,7 @@ impl Shared {
     async fn work(self: Arc<Self>, model: &str, job: Job) -> Result<Outcome, String> {
         let generation = self.current.load_full();
         let plan = generation.model(model).map_err(|e| format!("{e:?}"))?.plan.clone();
-        let spec = self.loops().get(model).map(|l| l.machine.spec().clone()).unwrap_or_else(RetrainingSpec::default);
+        let spec = self.loops().get(model).map(|l| l.machine.spec().clone()).unwrap_or_default();
         let acquire = AcquireModel { model: Arc::from(model), version: job.champion.clone() };
         let champion = self.pool.send(acquire).await.map_err(|e| e.to_string())?.map_err(|e| format!("{e:?}"))?;
         // One job a machine, whoever asked for it.

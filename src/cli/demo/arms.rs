@@ -259,7 +259,7 @@ mod tests {
         project.compile().unwrap();
         let models = project.models.len();
         assert_eq!(models, armed.len());
-        assert!(models % 4 == 0 && models > 0);
+        assert!(models.is_multiple_of(4) && models > 0);
         let of = |arm: Arm| {
             let name = &armed.iter().find(|a| a.arm == arm).unwrap().name;
             project.models.iter().find(|m| m.name == *name).unwrap().retraining.clone()
