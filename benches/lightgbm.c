@@ -1,5 +1,5 @@
 /* LightGBM's own C interface on one thread: one row at a time with the fast call, and all rows in one batch.
-   Started by lightgbm.py; prints one line of JSON. A batch is also given in CPU time of the thread: other processes
+   Started by against_lightgbm.py; prints one line of JSON. A batch is also given in CPU time of the thread: other processes
    cannot make that longer. Rows are raw doubles, row by row. */
 #include <stdint.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Our trees beside LightGBM's own C calls on one thread, in turns of one run: 100 trees of 31 leaves.
 
-    python benches/lightgbm.py UNDERSTUDY [MATRIX.csv] [ROUNDS]
+    python benches/against_lightgbm.py UNDERSTUDY [MATRIX.csv] [ROUNDS]
 
 UNDERSTUDY is a release build. Without MATRIX.csv (tests/models/make.py says what it is) the rows are random. Needs
 lightgbm, numpy, a C compiler. Prints the median of the turns, and of their ratios.
