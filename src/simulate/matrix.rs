@@ -19,6 +19,7 @@ use understudy_actors::generation::Declared;
 use understudy_actors::system::{System, Threads};
 use understudy_domain::event::Event;
 use understudy_domain::prediction::{OutcomeRecord, OutcomeTarget};
+use understudy_domain::rollout::Input;
 use understudy_domain::value::Value;
 
 /// What is done while the fault is there.
@@ -30,6 +31,7 @@ enum Ask {
     Report,
     Explain,
     Train,
+    Command,
 }
 use Ask::*;
 
@@ -60,6 +62,7 @@ const PANICS: &[Row] = &[
     ("trainer.enqueue", Train, &["internal"], 100),
     ("trainer.train", Train, &["ok"], 100),
     ("trainer.finished", Train, &["ok"], 100),
+    ("rollout.command", Command, &["internal"], 100),
 ];
 
 /// Errors of what an actor depends on: nothing is acknowledged that is not durable, nobody is restarted for it.
@@ -157,6 +160,14 @@ impl Bench {
                 other => other.map(drop),
             },
             Train => self.cell.train(MODEL).await.map(drop),
+            // No rollout runs: the controller answers, and that is its answer.
+            Command => {
+                let abort = Input::Abort { expected_step: 0, reason: String::new(), by: String::new() };
+                match self.cell.command_rollout(MODEL, abort).await {
+                    Err(Refusal::NotFound { .. }) => Ok(()),
+                    other => other.map(drop),
+                }
+            }
         }
     }
 }
@@ -177,7 +188,7 @@ async fn check((name, ask, expected, within): &Row) {
     assert_eq!(fired, 1, "{name} happened");
     bench.disk.heal();
     // Well is when everything answers again, not only what failed.
-    for ask in [Ingest, Predict, Outcome, Report, Explain, Train] {
+    for ask in [Ingest, Predict, Outcome, Report, Explain, Train, Command] {
         let started = tokio::time::Instant::now();
         loop {
             match bench.ask(ask).await {
