@@ -167,21 +167,19 @@ fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
 }
 
 impl Registry {
-    /// Registers what was made, under the next version; the same content keeps the version it has.
+    /// Registers what was made, under the next version.
     fn store(&self, mut artefact: Artefact) -> Result<Manifest, String> {
-        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = self.versions(&artefact.manifest.model)?.last() {
-            let known = Artefact::read(&self.dir(&artefact.manifest.model, last)?);
-            if let Ok(known) = known
-                && known.weights == artefact.weights
-                && same(&known.manifest, &artefact.manifest)
-            {
-                return Ok(known.manifest);
-            }
-        }
         artefact.manifest.version = self.next_version(&artefact.manifest.model)?;
         let dir = self.dir(&artefact.manifest.model, &artefact.manifest.version)?;
         artefact.write(&dir)
+    }
+
+    /// The newest version, if it is this very content.
+    fn known(&self, artefact: &Artefact) -> Result<Option<Manifest>, String> {
+        let Some(last) = self.versions(&artefact.manifest.model)?.pop() else { return Ok(None) };
+        let known = Artefact::read(&self.dir(&artefact.manifest.model, &last)?).ok();
+        let known = known.filter(|k| k.weights == artefact.weights && same(&k.manifest, &artefact.manifest));
+        Ok(known.map(|k| k.manifest))
     }
 }
 
@@ -198,6 +196,7 @@ impl Trainer for Registry {
         let artefact = train::train(job, progress)?;
         // What would be refused at load must not be registered.
         open(artefact.clone())?;
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         self.store(artefact)
     }
 
@@ -212,6 +211,12 @@ impl Trainer for Registry {
     }
 
     fn publish(&self, challenger: Challenger) -> Result<Manifest, String> {
-        self.store(challenge::artefact(challenger)?)
+        let artefact = challenge::artefact(challenger)?;
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        // A job that ran again after a death made the same as before it.
+        match self.known(&artefact)? {
+            Some(known) => Ok(known),
+            None => self.store(artefact),
+        }
     }
 }
