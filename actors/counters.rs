@@ -74,6 +74,10 @@ pub struct Counters {
     pub model_evictions: Family,
     /// {model, state}: windows judged for drift
     pub drift_windows: Family,
+    /// {feed, level}: findings of the watch over the feeds, by the level that holds
+    pub feed_findings: Family,
+    /// {alertname, state}: what was told
+    pub alerts: Family,
     pub log_dropped: AtomicU64,
     pub cold_loads: AtomicU64,
 }

@@ -1,13 +1,14 @@
 //! What every actor is given, and the settings they run by: fixed ones here, live ones in each generation.
 
 use crate::admission::AdmissionLimits;
+use crate::alerter::Alerts;
 use crate::blocking::Blocking;
 use crate::counters::Counters;
 use crate::erasure::Erasures;
 use crate::model_host::ModelRun;
 use crate::ports::{
-    Clock, EventLog, FeatureStore, ModelLoader, OutcomeLog, PredictionLog, RetrainingJournal, RolloutJournal,
-    Telemetry, Trainer,
+    Clock, EventLog, FeatureStore, FeedCheckpoint, ModelLoader, OutcomeLog, PredictionLog, RetrainingJournal,
+    RolloutJournal, Telemetry, Trainer,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,4 +133,7 @@ pub struct Deps {
     pub counters: Arc<Counters>,
     pub telemetry: Arc<dyn Telemetry>,
     pub erasures: Arc<Erasures>,
+    /// What the watch over the feeds is begun with.
+    pub feeds: Arc<dyn FeedCheckpoint>,
+    pub alerts: Arc<Alerts>,
 }

@@ -1,6 +1,7 @@
 //! **Owns** the order of events (seq), the duplicate index, and the events held back while a stream is replayed.
 //! **Receives** `IngestEvents`, `CommitHeld`, `AbandonHeld`, `KnownEvents` and `EraseEntity` from the cells.
-//! **Sends** `FoldEvents` to every feature shard in order of seq, `PostOutcomes` to the prediction logger.
+//! **Sends** `FoldEvents` to every feature shard in order of seq, `PostOutcomes` to the prediction logger,
+//! `EventsTaken` to the watch over the feeds.
 //! **On failure** nothing is acknowledged: the caller gets `internal` or `storage_unavailable` and may send again.
 //! A log that could not be written takes back what was folded: numbers and states are read back from what is durable.
 //! **On restart** the same. First everything given to the log before is waited for: what is still on its way to
@@ -14,6 +15,7 @@ use crate::api::{OutcomeResult, Refusal};
 use crate::deps::Deps;
 use crate::fault_point;
 use crate::feature_shard::{CatchUp, FeatureShard, FoldEvents, RebuildState};
+use crate::feed_monitor::{EventsTaken, FeedBoard, FeedMonitor};
 use crate::generation::{Current, Generation};
 use crate::guard::Vitals;
 use crate::ports::{Commit, StoreError};
@@ -93,6 +95,8 @@ pub struct EventLogger {
     /// Sets of shards that get every batch: the one that serves, and one that is being built.
     sets: Vec<(u64, Vec<Addr<FeatureShard>>)>,
     logger: Addr<PredictionLogger>,
+    feeds: Addr<FeedMonitor>,
+    feed_board: Arc<FeedBoard>,
     /// Where the first index comes from.
     start: Option<Arc<StartPass>>,
     /// Rebuilds so far: what was appended before the last one is settled and cannot fail any more.
@@ -123,11 +127,12 @@ impl EventLogger {
         current: Current,
         vitals: Arc<Vitals>,
         logger: Addr<PredictionLogger>,
+        (feeds, feed_board): (Addr<FeedMonitor>, Arc<FeedBoard>),
         start: Arc<StartPass>,
     ) -> Self {
         let serving = current.load().features.clone();
         let sets = vec![(serving.id, serving.shards.clone())];
-        EventLogger { deps, current, vitals, sets, logger, start: Some(start), life: 0, state: None }
+        EventLogger { deps, current, vitals, sets, logger, feeds, feed_board, start: Some(start), life: 0, state: None }
     }
 
     /// Waits until all that was appended is durable or refused, then reads the state back. Messages wait meanwhile.
@@ -190,29 +195,30 @@ impl EventLogger {
         generation: &Generation,
         state: &mut State,
         event: Event,
-        batch: &mut Vec<LoggedEvent>,
+        (batch, refused): (&mut Vec<LoggedEvent>, &mut Vec<(String, String)>),
     ) -> IngestOutcome {
         if let Err((code, detail)) = generation.catalog.plan.check_event(&event) {
+            refused.push((event.kind, code.clone()));
             return IngestOutcome::Rejected { code, detail };
         }
         let (id, fingerprint) = (event.id_hash(), event.fingerprint());
         if let Some(seen) = state.seen.get(id) {
-            return if seen.fingerprint == fingerprint {
-                IngestOutcome::Duplicate { seq: seen.seq }
-            } else {
-                IngestOutcome::Conflict { seq: seen.seq }
+            let (outcome, code) = match seen.fingerprint == fingerprint {
+                true => (IngestOutcome::Duplicate { seq: seen.seq }, "duplicate"),
+                false => (IngestOutcome::Conflict { seq: seen.seq }, "conflict"),
             };
+            refused.push((event.kind, code.to_owned()));
+            return outcome;
         }
         deps.clock.observe(event.time);
         let now = deps.clock.now();
         if event.time > now + generation.settings.max_future {
-            return IngestOutcome::Rejected {
-                code: "event_in_future".into(),
-                detail: format!(
-                    "`time` is {} but the clock says {now}; at most {} ahead is taken",
-                    event.time, generation.settings.max_future
-                ),
-            };
+            let detail = format!(
+                "`time` is {} but the clock says {now}; at most {} ahead is taken",
+                event.time, generation.settings.max_future
+            );
+            refused.push((event.kind, "event_in_future".into()));
+            return IngestOutcome::Rejected { code: "event_in_future".into(), detail };
         }
         let late = now - event.time > generation.settings.lateness;
         let seq = state.next_seq;
@@ -231,12 +237,13 @@ impl EventLogger {
         let state = self.state()?;
         state.seen.set_window(generation.settings.dedupe_window);
         let (mut batch, mut brought) = (Vec::with_capacity(m.events.len()), Vec::new());
+        let mut refused = Vec::new();
         let outcomes: Vec<_> = m
             .events
             .into_iter()
             .map(|event| {
                 let told = generation.catalog.outcomes_of(&event);
-                let outcome = Self::take(&deps, &generation, state, event, &mut batch);
+                let outcome = Self::take(&deps, &generation, state, event, (&mut batch, &mut refused));
                 // A duplicate brings its outcomes again: the first delivery may have died before they were durable.
                 if matches!(outcome, IngestOutcome::Accepted { .. } | IngestOutcome::Duplicate { .. }) {
                     brought.extend(told);
@@ -247,6 +254,10 @@ impl EventLogger {
         fault_point!("event_logger.numbered");
         self.count(&outcomes);
         let batch = Arc::new(batch);
+        let came = (batch.len() + refused.len()) as u64;
+        if came > 0 && self.feed_board.admit(came) {
+            self.feeds.do_send(EventsTaken { taken: batch.clone(), refused, now: deps.clock.now() });
+        }
         let mut folds = Vec::new();
         if !batch.is_empty() {
             for (set, shard) in self.sets.iter().flat_map(|(id, shards)| shards.iter().map(move |s| (id, s))) {

@@ -3,6 +3,7 @@
 //! Decisions live in `understudy-domain`; disks, models and HTTP live behind the traits of [`ports`].
 
 pub mod admission;
+pub mod alerter;
 pub mod api;
 pub mod blocking;
 pub mod cell;
@@ -15,6 +16,7 @@ pub mod event_logger;
 pub mod fault;
 pub mod feature_set;
 pub mod feature_shard;
+pub mod feed_monitor;
 pub mod generation;
 pub mod guard;
 pub mod model_host;

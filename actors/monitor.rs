@@ -1,7 +1,7 @@
 //! **Owns** one model's windows: traffic, data quality, scores, matured quality, latency, drift.
 //! **Receives** `PredictionsServed`, `OutcomeObserved`, `PredictionExpired` from the prediction logger, `GetReport` and
 //! `GetDrift` from the cells.
-//! **Sends** nothing: decisions that need it will ask.
+//! **Sends** alerts of drift that holds; decisions that need more will ask.
 //! **On failure** the caller of a report gets `internal`; serving is unaffected.
 //! **On restart** after a panic: the last checkpoint, and everything counted since but the input that panicked, which
 //! is counted as lost and marked as a gap. After a start: what the prediction logger's recovery feeds.
@@ -13,8 +13,9 @@ use crate::guard::Vitals;
 use actix::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use understudy_domain::alert::{Resolved, Signal};
 use understudy_domain::catalog::ModelPlan;
-use understudy_domain::drift::{DriftReport, Watch, WindowDrift};
+use understudy_domain::drift::{DriftReport, State, Watch, WindowDrift};
 use understudy_domain::join::Joined;
 use understudy_domain::monitor::{Gap, Monitor as Windows, MonitorReport};
 use understudy_domain::prediction::PredictionRecord;
@@ -171,11 +172,19 @@ impl Monitor {
     fn tell(&self, judged: &WindowDrift) {
         let model = self.plan.spec.name.as_str();
         self.deps.counters.drift_windows.add(&[model, state_name(judged)], 1);
+        // After a start the log is counted again: what was long ago was told then.
+        let long_ago = judged.end + self.plan.spec.drift.window + self.plan.spec.drift.window < self.deps.clock.now();
+        if judged.state != State::Judged || long_ago {
+            return;
+        }
+        match Signal::drift(model, judged, None) {
+            Some(signal) => self.deps.alerts.raise(signal),
+            None => self.deps.alerts.resolve(Resolved::drift(model, judged.end)),
+        }
     }
 }
 
 fn state_name(judged: &WindowDrift) -> &'static str {
-    use understudy_domain::drift::State;
     match judged.state {
         State::NotEnoughData => "not_enough_data",
         State::Open => "open",

@@ -1,5 +1,9 @@
 //! What the actors need from the outside. `src` implements these; tests bring their own.
 
+mod watching;
+
+pub use watching::{AlertJournal, AlertSink, FeedCheckpoint, SinkStatus};
+
 use crate::rollout::JournalLine;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ pub use status::RetrainingStatus;
 use crate::api::Refusal;
 use crate::deps::Deps;
 use crate::event_logger::RETRY;
+use crate::feed_monitor::FeedMonitor;
 use crate::generation::Current;
 use crate::guard::Vitals;
 use crate::model_pool::{ModelPool, Published};
@@ -78,6 +79,8 @@ pub struct RetrainingOrchestrator {
 pub struct Neighbours {
     pub pool: Addr<ModelPool>,
     pub logger: Addr<PredictionLogger>,
+    /// Knows the incidents of the data.
+    pub feeds: Addr<FeedMonitor>,
     pub models: Published,
     pub jobs: Jobs,
     pub due: Arc<AtomicI64>,
@@ -90,6 +93,7 @@ impl RetrainingOrchestrator {
             current,
             pool: with.pool,
             logger: with.logger,
+            feeds: with.feeds,
             models: with.models,
             jobs: with.jobs,
             due: with.due,

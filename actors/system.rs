@@ -1,6 +1,7 @@
 //! Start and stop order of the actors, and the handle that everything outside has on them.
 
 use crate::admission::Admission;
+use crate::alerter::Alerter;
 use crate::api::{ActorHealth, JobStatus, ModelStatus, Refusal};
 use crate::cell::StoredAnswer;
 use crate::config_watcher::ConfigWatcher;
@@ -8,6 +9,7 @@ use crate::deps::Deps;
 use crate::event_logger::EventLogger;
 use crate::feature_set::FeatureSet;
 use crate::feature_shard::{Layout, SaveSnapshot, ShrinkState};
+use crate::feed_monitor::{FeedBoard, FeedMonitor, SaveFeeds};
 use crate::generation::{Current, Declared, Generation};
 use crate::guard::{Escalation, Vitals};
 use crate::model_pool::{EvictIdleModels, ModelPool, Published};
@@ -40,6 +42,10 @@ pub struct System {
     pub(crate) current: Current,
     pub(crate) events: Addr<EventLogger>,
     pub(crate) logger: Addr<PredictionLogger>,
+    pub(crate) feeds: Addr<FeedMonitor>,
+    /// What the watch over the feeds shows.
+    pub feed_board: Arc<FeedBoard>,
+    pub(crate) alerter: Addr<Alerter>,
     pub(crate) pool: Addr<ModelPool>,
     pub(crate) trainer: Addr<Trainer>,
     pub(crate) jobs: Jobs,
@@ -132,8 +138,15 @@ impl System {
         let logger =
             PredictionLogger::new(deps.clone(), current.clone(), health.clone(), queued.clone(), board.clone());
         let logger = supervise::start_on(&threads.logging, logger, health);
+        let health = vitals("alerter".into());
+        let alerter = supervise::start_on(&threads.control, Alerter::new(deps.clone(), health.clone()), health);
+        deps.alerts.listen(alerter.clone());
+        let (health, feed_board) = (vitals("feed_monitor".into()), Arc::<FeedBoard>::default());
+        let feeds = FeedMonitor::new(deps.clone(), current.clone(), health.clone(), feed_board.clone());
+        let feeds = supervise::start_on(&threads.logging, feeds, health);
         let health = vitals("event_logger".into());
-        let events = EventLogger::new(deps.clone(), current.clone(), health.clone(), logger.clone(), pass);
+        let watched = (feeds.clone(), feed_board.clone());
+        let events = EventLogger::new(deps.clone(), current.clone(), health.clone(), logger.clone(), watched, pass);
         let events = supervise::start_on(&threads.features, events, health);
         let residents = Arc::<Residents>::default();
         let models: Published = Arc::new(ArcSwap::from_pointee(Vec::new()));
@@ -161,6 +174,7 @@ impl System {
         let with = Neighbours {
             pool: pool.clone(),
             logger: logger.clone(),
+            feeds: feeds.clone(),
             models: models.clone(),
             jobs: jobs.clone(),
             due: retraining_due.clone(),
@@ -174,6 +188,9 @@ impl System {
             current,
             events,
             logger,
+            feeds,
+            feed_board,
+            alerter,
             pool,
             trainer,
             jobs,
@@ -295,6 +312,10 @@ impl System {
         if result.is_err() {
             // It told of groups that failed before, which are counted; what counts now is what is left.
             result = self.logger.send(FlushLog).await.map_err(gone)?;
+        }
+        // Only a restart is slower without it.
+        if let Err(e) = self.feeds.send(SaveFeeds).await.map_err(gone)? {
+            tracing::warn!(%e, "the watch over the feeds was not saved");
         }
         for shard in &self.current.load_full().features.shards {
             let saved = shard.send(SaveSnapshot).await.map_err(gone)?;

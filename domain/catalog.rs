@@ -6,7 +6,7 @@ use crate::features::{Plan, VectorPlan};
 use crate::model::{Signature, SignatureFeature};
 use crate::prediction::{OutcomeRecord, OutcomeTarget};
 use crate::problem::{Problem, closest};
-use crate::project::{Checks, FeatureFile, ModelSpec, RuleSpec};
+use crate::project::{Checks, DriftSpec, FeatureFile, ModelSpec, RuleSpec};
 use crate::validate::Rules;
 use crate::value::{Value, ValueType};
 use std::collections::{BTreeMap, HashMap};
@@ -82,6 +82,14 @@ impl Catalog {
             }
         }
         if problems.is_empty() { Ok(catalog) } else { Err(problems) }
+    }
+
+    /// Settings of the watch over the feeds: the drift settings of the first model, by name, that a recorded or live
+    /// event is a request of; else of the first model; else the defaults.
+    pub fn feed_settings(&self) -> DriftSpec {
+        let mut by_request = self.models.values().filter(|m| m.spec.request.is_some());
+        let first = by_request.next().or_else(|| self.models.values().next());
+        first.map(|m| m.spec.drift.clone()).unwrap_or_default()
     }
 
     fn read_outcomes(&mut self, features: &FeatureFile, spec: &ModelSpec, problems: &mut Vec<Problem>) {

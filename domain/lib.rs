@@ -4,8 +4,10 @@
 //! and ids are arguments, so the same inputs give the same outputs anywhere.
 
 pub mod admission;
+pub mod alert;
 pub mod backfill;
 pub mod batching;
+pub mod blame;
 pub mod calibrate;
 pub mod catalog;
 pub mod dedupe;

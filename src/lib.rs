@@ -1,5 +1,6 @@
 //! Understudy: the program around the actors: HTTP, storage, model runtimes, telemetry, wiring.
 
+pub mod alerts;
 pub mod chaos;
 pub mod cli;
 pub mod config;

@@ -1,8 +1,10 @@
 //! Questions about the system: explain, monitor, models, jobs, logged predictions, rules on trial.
 
 use super::{Cell, mailbox};
+use crate::alerter::Alerter;
 use crate::api::*;
 use crate::feature_shard::LoadEntity;
+use crate::feed_monitor::GetFeeds;
 use crate::model_pool::{
     AcquireModel, AliasChanged, ArchiveVersion, LoadedModel, RegisterVersion, Registered, SetAlias,
 };
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use understudy_domain::drift::DriftReport;
 use understudy_domain::entity::EntityIds;
 use understudy_domain::features::FeatureSource;
+use understudy_domain::feed::FeedReport;
 use understudy_domain::model::{Manifest, Signature};
 use understudy_domain::monitor::MonitorReport;
 use understudy_domain::prediction::{OutcomeRecord, OutcomeTarget, PredictionId, PredictionRecord};
@@ -116,6 +119,21 @@ impl Cell {
         RetrainingOrchestrator: Handler<M>,
     {
         self.system.retraining.send(question).await.map_err(mailbox)?
+    }
+
+    /// The feeds under watch; findings of windows that begin in [from, until).
+    pub async fn feeds(&self, from: Option<Timestamp>, until: Option<Timestamp>) -> Result<FeedReport, Refusal> {
+        self.system.feeds.send(GetFeeds { from, until }).await.map_err(mailbox)?
+    }
+
+    /// Asks the alerter.
+    pub async fn alerter<M, T>(&self, question: M) -> Result<T, Refusal>
+    where
+        M: Message<Result = Result<T, Refusal>> + Send + 'static,
+        T: Send + 'static,
+        Alerter: Handler<M>,
+    {
+        self.system.alerter.send(question).await.map_err(mailbox)?
     }
 
     pub fn jobs(&self) -> Vec<JobStatus> {

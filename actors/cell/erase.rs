@@ -7,6 +7,7 @@ use super::{Cell, mailbox};
 use crate::api::Refusal;
 use crate::event_logger::EraseEntity;
 use crate::feature_shard::ForgetEntities;
+use crate::feed_monitor::ForgetIds;
 use crate::ports::{EventLog, PredictionLog, StoreError};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -90,6 +91,7 @@ impl Cell {
         let mark = erasures.now().mark(&reach.keys, &parts);
         let again = erasures.now().iter().any(|t| t.mark == mark);
 
+        let forget = ForgetIds { keys: reach.keys.clone(), ids: id.to_vec() };
         let (log, p, r, i) = (raw.clone(), plan.clone(), reach.clone(), ids.clone());
         let before = self.read(move || look(&*log, &p, &r, &i, 1)).await?;
         let mut states = before.states.clone();
@@ -110,6 +112,7 @@ impl Cell {
             }
         }
         self.catch_up().await?;
+        self.system.feeds.send(forget).await.map_err(mailbox)?.map_err(crate::prediction_logger::unavailable)?;
         let (log, erased) = (raw_predictions, Erased::new(erasures.now().salt(), [tombstone.clone()]));
         let predictions = self.read(move || count(&*log, &erased)).await?;
         self.read(move || erasures.finish(mark)).await?;

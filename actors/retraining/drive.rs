@@ -5,6 +5,7 @@ use super::challenge::{Outcome, Work};
 use super::rows::History;
 use crate::api::Refusal;
 use crate::deps::Deps;
+use crate::feed_monitor::{FeedMonitor, GetDataIncidents};
 use crate::generation::Current;
 use crate::model_pool::{AcquireModel, ActivateVersion, LoadedModel, ModelPool, Published};
 use crate::monitor::GetLedger;
@@ -14,6 +15,7 @@ use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use understudy_domain::alert::{Resolved, Signal};
 use understudy_domain::retraining::{Action, Alarm, Event, Evidence, Job, Known, Machine, Promotion, Reference};
 use understudy_domain::time::Timestamp;
 
@@ -33,6 +35,7 @@ pub(super) struct Shared {
     pub current: Current,
     pub pool: Addr<ModelPool>,
     pub logger: Addr<PredictionLogger>,
+    pub feeds: Addr<FeedMonitor>,
     pub models: Published,
     pub jobs: Jobs,
     /// When the next evaluation of any model is due, for the replay path.
@@ -135,12 +138,16 @@ impl Shared {
         let served = generation.model(model)?;
         self.logger.send(CatchUp).await.map_err(gone)?;
         let Some(ledger) = served.monitor.send(GetLedger).await.map_err(gone)? else { return Ok(()) };
+        let window = self.loops().get(model).map(|l| l.machine.spec().window).unwrap_or_default();
+        let asked = GetDataIncidents { from: at - window, until: at };
+        // What fell into an incident must not be learnt.
+        let incident = self.feeds.send(asked).await.map_err(gone)?.into_iter().next_back();
         let evidence = Evidence {
             known,
             ledger,
             matures_after: served.plan.spec.outcome.as_ref().map(|o| o.matures_after).unwrap_or_default(),
             drift: None,
-            incident: None,
+            incident: incident.map(|i| format!("feed {} since {}: {}", i.feed, i.since, i.reason)),
             rollout: None,
             busy: self.jobs.busy(),
         };
@@ -193,6 +200,7 @@ impl Shared {
         match action {
             Action::Alert(Alarm::Loop(text) | Alarm::Circuit(text) | Alarm::Waiting(text)) => {
                 tracing::warn!(model, "retraining: {text}");
+                self.deps.alerts.raise(Signal::retraining(model, &text, self.deps.clock.now()));
                 None
             }
             Action::Train(job) => Some(self.train(model, job).await),
@@ -214,6 +222,8 @@ impl Shared {
             }
             Err(why) => {
                 tracing::error!(model, job = id, why, "retraining: job failed");
+                let told = format!("job {id} failed: {why}");
+                self.deps.alerts.raise(Signal::retraining(model, &told, self.deps.clock.now()));
                 Event::Failed { job: id, why }
             }
         }
@@ -258,7 +268,10 @@ impl Shared {
         }
         let activate = ActivateVersion { model: Arc::from(model), version };
         Some(match self.pool.send(activate).await {
-            Ok(Ok(_)) => Event::Promoted { job },
+            Ok(Ok(_)) => {
+                self.deps.alerts.resolve(Resolved::retraining(model));
+                Event::Promoted { job }
+            }
             Ok(Err(e)) => Event::NotPromoted { job, why: format!("it could not be brought in: {e:?}") },
             Err(e) => Event::NotPromoted { job, why: format!("the model pool is gone: {e}") },
         })

@@ -6,8 +6,9 @@ use crate::model_pool::{AcquireModel, LoadedModel, RolloutRoute, SetAlias, SetRo
 use crate::shadow::ShadowTap;
 use actix::prelude::*;
 use std::sync::Arc;
+use understudy_domain::alert::{Resolved, Signal};
 use understudy_domain::registry::{CHAMPION, PREVIOUS};
-use understudy_domain::rollout::{Action, Input, Share};
+use understudy_domain::rollout::{Action, Input, Share, Verdict};
 use understudy_domain::time::Timestamp;
 
 /// An action, for whom, and the time of the input that it follows from.
@@ -125,6 +126,15 @@ impl RolloutController {
             Action::Finish { verdict, reason } => {
                 let id = self.lives.get(&model)?.id().to_owned();
                 tracing::info!(model = &*model, rollout = id, %verdict, reason, "rollout ended");
+                let stopped = match verdict {
+                    Verdict::Incident => Some("incident"),
+                    Verdict::Rollback => Some("rolled back"),
+                    _ => None,
+                };
+                match stopped {
+                    Some(what) => self.deps.alerts.raise(Signal::rollout(&model, &id, what, reason, due.at)),
+                    None => self.deps.alerts.resolve(Resolved::rollout(&model)),
+                }
                 self.publish();
                 None
             }

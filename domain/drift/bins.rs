@@ -52,6 +52,18 @@ impl Binning {
         Binning::Numeric { edges }
     }
 
+    /// One bin for each whole number of a sample, and as many again around it: hours, weekdays and small counts, of which
+    /// a short sample shows a part. `None` if there are others or too many.
+    pub fn whole(sample: &[f64]) -> Option<Binning> {
+        let (least, most) = sample.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+        let few = most - least <= FINE as f64 && least.abs() < 1e9;
+        (few && sample.iter().all(|x| x.fract() == 0.0)).then(|| {
+            let around = (FINE as f64 - (most - least)) / 2.0;
+            let first = (least - around.floor()) as i64;
+            Binning::Numeric { edges: (first..=first + FINE as i64).map(|x| x as f64).collect() }
+        })
+    }
+
     /// The most frequent categories, ties by name.
     pub fn category(counts: &BTreeMap<&str, u64>) -> Binning {
         let mut all: Vec<(&str, u64)> = counts.iter().map(|(t, n)| (*t, *n)).collect();
@@ -71,14 +83,24 @@ impl Binning {
     /// Bin of a value. A boolean is the number 0 or 1; a value of the wrong type counts as missing.
     pub fn of(&self, value: &Value) -> usize {
         match self {
-            Binning::Numeric { edges } => match value.as_f64() {
-                Some(x) if x.is_finite() => 1 + edges.partition_point(|e| *e < x),
-                _ => MISSING,
-            },
-            Binning::Category { names } => match value.as_str() {
-                Some(t) => 1 + names.iter().position(|n| n == t).unwrap_or(names.len()),
-                None => MISSING,
-            },
+            Binning::Numeric { .. } => value.as_f64().map_or(MISSING, |x| self.of_number(x)),
+            Binning::Category { .. } => value.as_str().map_or(MISSING, |t| self.of_text(t)),
+        }
+    }
+
+    /// Bin of a number; missing if it is not finite, or if categories are counted.
+    pub fn of_number(&self, x: f64) -> usize {
+        match self {
+            Binning::Numeric { edges } if x.is_finite() => 1 + edges.partition_point(|e| *e < x),
+            _ => MISSING,
+        }
+    }
+
+    /// Bin of a category; missing if numbers are counted.
+    pub fn of_text(&self, text: &str) -> usize {
+        match self {
+            Binning::Category { names } => 1 + names.iter().position(|n| n == text).unwrap_or(names.len()),
+            Binning::Numeric { .. } => MISSING,
         }
     }
 

@@ -18,15 +18,31 @@ pub(crate) fn sum<'a>(columns: impl Iterator<Item = &'a Vec<u32>>, bins: usize) 
 
 /// How `window` differs from all of `before`, and the most that one of those differs from the others, beyond chance.
 pub(crate) fn against_recent(binning: &Binning, before: &[&Vec<u32>], window: &[u32]) -> Option<(Comparison, f64)> {
+    against(binning, before, window).map(|(c, usual)| (c, usual.floor))
+}
+
+/// What windows differ among themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usual {
+    /// The most of one from the others, beyond chance.
+    pub floor: f64,
+    /// Of the window in the middle.
+    pub median: f64,
+}
+
+/// The same with more of what is usual.
+pub(crate) fn against(binning: &Binning, before: &[&Vec<u32>], window: &[u32]) -> Option<(Comparison, Usual)> {
     let base = sum(before.iter().copied(), binning.bins());
-    let own: Vec<f64> = before
+    let mut own: Vec<f64> = before
         .iter()
         .filter_map(|w| {
             let rest: Vec<u32> = base.iter().zip(*w).map(|(a, b)| a - b).collect();
             compare(binning, &rest, w).map(|c| c.effect - c.noise)
         })
         .collect();
-    let most = own.iter().copied().fold(0.0, f64::max);
+    own.sort_unstable_by(f64::total_cmp);
+    let median = own.get(own.len() / 2).copied().unwrap_or(0.0);
+    let most = own.last().copied().unwrap_or(0.0).max(0.0);
     let floor = most.max(MARGIN * upper_decile(own));
-    compare(binning, &base, window).map(|c| (c, floor))
+    compare(binning, &base, window).map(|c| (c, Usual { floor, median }))
 }

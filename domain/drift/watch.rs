@@ -233,7 +233,8 @@ fn judge(
             j.features.iter().find(|e| e.feature == f.feature && e.against == f.against).map(|e| e.window_level)
         };
         seen.extend(earlier.iter().filter_map(same));
-        f.level = persistent(&seen, spec.persist);
+        // What changed overnight may be over tomorrow, as storms are: all of the last windows must show it.
+        f.level = persistent(&seen, if f.against == Against::Recent { spec.of } else { spec.persist });
         if f.level.max(f.window_level) > Level::None {
             f.explanation = sentence(f);
         }

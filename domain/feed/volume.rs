@@ -3,9 +3,13 @@
 /// A slice that usually has fewer is not judged: its counts are noise.
 const LEAST: u32 = 20;
 /// Share of the least of the usual windows below which a feed is failing.
-const LOW: f64 = 0.5;
+const LOW: f64 = 0.65;
 /// Times the most of the usual windows above which it is doubled.
-const HIGH: f64 = 1.5;
+const HIGH: f64 = 1.4;
+/// Most times the least that is still a usual volume.
+const STEADY: f64 = 3.0;
+/// Standard deviations of a count (its root) that a change must be besides.
+const CHANCE: f64 = 4.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Change {
@@ -17,22 +21,24 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub fn sentence(&self) -> String {
-        format!("{} events, {} to {} in each of the windows before", self.now, self.least, self.most)
+    pub fn sentence(&self, alike: bool) -> String {
+        let which = if alike { "the same weekdays" } else { "the windows before" };
+        format!("{} events, {} to {} in each of {which}", self.now, self.least, self.most)
+    }
+
+    /// Nothing came where there was always something: no second window is needed to be sure.
+    pub fn is_silence(&self) -> bool {
+        self.now == 0 && self.least >= LEAST
     }
 }
 
-/// Slices whose number of events lies far outside of what each of the windows before had.
-pub(super) fn changes(now: &[u32], before: &[&Vec<u32>]) -> Vec<(usize, Change)> {
-    now.iter()
-        .enumerate()
-        .filter_map(|(slice, now)| {
-            let counts = || before.iter().filter_map(|w| w.get(slice).copied());
-            let (least, most) = (counts().min()?, counts().max()?);
-            let low = least >= LEAST && f64::from(*now) < LOW * f64::from(least);
-            let high = most >= LEAST && f64::from(*now) > HIGH * f64::from(most);
-            let of_usual = f64::from(*now) / f64::from(if low { least } else { most }.max(1));
-            (low || high).then_some((slice, Change { now: *now, least, most, of_usual }))
-        })
-        .collect()
+/// Whether the number of events lies far outside of what each of the windows before had.
+pub(super) fn change(now: u32, before: impl Iterator<Item = u32> + Clone) -> Option<Change> {
+    let (least, most) = (before.clone().min()?, before.max()?);
+    let (n, low, high) = (f64::from(now), f64::from(least), f64::from(most));
+    let fewer = least >= LEAST && n < LOW * low && low - n > CHANCE * low.sqrt();
+    // A feed whose volume is anything has no most.
+    let steady = high <= STEADY * low;
+    let more = steady && most >= LEAST && n > HIGH * high && n - high > CHANCE * high.sqrt();
+    (fewer || more).then_some(Change { now, least, most, of_usual: n / if fewer { low } else { high } })
 }

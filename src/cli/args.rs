@@ -21,7 +21,7 @@ pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
 pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
-pub use drift::{DriftCommand, FaultsCommand, MonitorCommand, RulesCommand};
+pub use drift::{AlertsCommand, DriftCommand, FaultsCommand, MonitorCommand, RulesCommand};
 pub use entity::EntityCommand;
 pub use models::{ModelCheckArgs, ModelCommand};
 pub use replay::{DemoArgs, Pace, ReplayArgs, Speed};
@@ -110,6 +110,9 @@ pub enum Command {
     /// Whether what the models see and say still looks like what they were trained on
     #[command(subcommand)]
     Drift(DriftCommand),
+    /// What is wrong, who is told, and who is not
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Data faults put into the recording: which are caught, when, and by what
     #[command(subcommand)]
     Faults(FaultsCommand),

@@ -10,8 +10,20 @@ use serde_json::Value;
 use understudy_domain::drift::{Bar, histograms};
 
 pub fn run(ctx: &Context, command: &DriftCommand) -> Result {
-    let DriftCommand::Show { model, feature, from, until } = command;
     let server = ctx.server()?;
+    let (model, feature, from, until) = match command {
+        DriftCommand::Show { model, feature, from, until } => (model, feature, from, until),
+        DriftCommand::Feeds { from, until } => {
+            let q = query(&[("from", from.clone()), ("until", until.clone())]);
+            let answer = server.client.get(&format!("/v1/feeds{q}"))?;
+            if ctx.json {
+                json(&answer)
+            } else {
+                put(&feeds(&answer))
+            }
+            return server.finish();
+        }
+    };
     let q = query(&[("from", from.clone()), ("until", until.clone()), ("feature", feature.clone())]);
     let answer = server.client.get(&format!("/v1/models/{}/drift{q}", encode(model)))?;
     if ctx.json {
@@ -30,6 +42,26 @@ fn items<'a>(v: &'a Value, key: &str) -> &'a [Value] {
 
 fn text<'a>(v: &'a Value, key: &str) -> &'a str {
     v[key].as_str().unwrap_or_default()
+}
+
+/// The feeds, and what is or was wrong with them, newest first.
+fn feeds(answer: &Value) -> String {
+    let row = |f: &Value| {
+        vec![
+            text(f, "feed").to_string(),
+            text(f, "state").to_string(),
+            count(f["events"].as_u64().unwrap_or(0)),
+            f["newest"].as_str().unwrap_or("-").to_string(),
+            count(f["windows"].as_u64().unwrap_or(0)),
+        ]
+    };
+    let headers = ["feed", "state", "events", "newest event", "windows"];
+    let mut out = table::table(&headers, &["events", "windows"], items(answer, "feeds").iter().map(row).collect());
+    for i in items(answer, "incidents").iter().rev() {
+        let end = i["until"].as_str().map_or_else(|| "open".to_owned(), |t| format!("until {t}"));
+        out.push_str(&format!("{} since {}, {end}\n  {}\n", text(i, "feed"), text(i, "since"), text(i, "reason")));
+    }
+    out
 }
 
 /// Windows as a table: what holds, and the worst features of either comparison.

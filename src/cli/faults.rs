@@ -77,7 +77,9 @@ fn show(c: &Campaign) {
         line(&format!("\nalarms on {} clean days: {}", c.clean_days, c.clean_alarms.len()));
         for a in &c.clean_alarms {
             let day = a.start.to_string();
-            line(&format!("  {}  {} ({} findings): {}", day.get(..10).unwrap_or(&day), a.source, a.findings, a.reason));
+            let lasted = a.end.map_or_else(|| "open".to_owned(), |end| (end - a.start).to_string());
+            let what = format!("{} ({lasted}, {} findings): {}", a.source, a.findings, a.reason);
+            line(&format!("  {}  {what}", day.get(..10).unwrap_or(&day)));
         }
     }
 }

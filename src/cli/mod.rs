@@ -1,5 +1,6 @@
 //! The command line: a client of the HTTP gateway, and of nothing else that runs.
 
+mod alerts;
 pub mod args;
 mod args_outcome;
 mod args_storage;
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Rollout(c) => rollout::run(&ctx, c),
         Command::Feature(c) => features::run(&ctx, c),
         Command::Drift(c) => drift::run(&ctx, c),
+        Command::Alerts(c) => alerts::run(&ctx, c),
         Command::Monitor(c) => monitor::run(&ctx, c),
         Command::Log(c) => log::run(&ctx, c),
         Command::Why { id } => log::why(&ctx, id),

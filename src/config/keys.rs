@@ -76,6 +76,13 @@ pub const KEYS: &[(&str, Effect, Range)] = &[
     ("log.level", Live, Filter),
     ("log.format", Restart, Any),
     ("prediction_log.mode", Live, Any),
+    ("alerts.webhook", Restart, Any),
+    ("alerts.secret_file", Restart, Any),
+    ("alerts.ca_file", Restart, Any),
+    ("alerts.external_url", Restart, Any),
+    ("alerts.timeout", Restart, Time(10 * MILLISECOND, MINUTE)),
+    ("alerts.attempts", Restart, Whole(1, 100)),
+    ("alerts.queue", Restart, Whole(1, 1 << 16)),
 ];
 
 /// When a changed key of the project takes effect; features, models and rules are live.

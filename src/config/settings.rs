@@ -33,6 +33,7 @@ section! {
         log: Log = Log::default(),
         telemetry: Telemetry = Telemetry::default(),
         prediction_log: PredictionLog = PredictionLog::default(),
+        alerts: Alerts = Alerts::default(),
     }
 }
 
@@ -220,6 +221,26 @@ section! {
         otlp_endpoint: String = String::new(),
         /// Share of requests whose trace is kept, 0 to 1; a caller that decided decides, errors and canaries are kept.
         sample_share: f64 = 0.01,
+    }
+}
+
+section! {
+    /// Who is told when something is wrong. Alerts always go to the log.
+    Alerts {
+        /// Address that gets each alert in Alertmanager's webhook format: https, or http on this machine; empty sends none.
+        webhook: String = String::new(),
+        /// File of the secret that bodies are signed with, relative to the project.
+        secret_file: String = String::new(),
+        /// PEM file of certificates that the receiver's must come from; the system's if empty.
+        ca_file: String = String::new(),
+        /// Address of this server as people reach it, for links; that of `[server]` if empty.
+        external_url: String = String::new(),
+        /// Longest attempt.
+        timeout: Span = Span(2 * SECOND),
+        /// Attempts before a body is given up; the waits between them double from one second to a minute.
+        attempts: u32 = 8,
+        /// Bodies that may wait; more are dropped and counted.
+        queue: usize = 256,
     }
 }
 

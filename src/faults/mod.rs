@@ -5,12 +5,13 @@ mod catalogue;
 mod pipeline;
 
 pub use catalogue::{FAULTS, Fault};
-pub use pipeline::{Alarm, Pipeline};
+pub use pipeline::{Alarm, FEATURES, Pipeline};
 
 use crate::tables::Recorded;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use understudy_domain::drift::Level;
+use understudy_domain::feed::DataIncident;
 use understudy_domain::time::{Span, Timestamp};
 
 /// How long a fault lasts, and for how long it may be found.
@@ -40,10 +41,13 @@ pub struct FaultResult {
     pub delay: Option<Span>,
 }
 
-/// Alarms of one source in windows without a gap are one.
+/// An alarm on the clean stream: an incident of a feed, or windows in which features stay drifted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CleanAlarm {
     pub start: Timestamp,
+    /// End of the last window that showed it; null while it is open.
+    pub end: Option<Timestamp>,
+    /// `features`, or the event type.
     pub source: String,
     /// The worst finding of the first window, in a sentence.
     pub reason: String,
@@ -95,7 +99,7 @@ pub fn campaign(
     let mut clean_days = 0;
     if only.is_none() {
         live.iter().for_each(|e| clean.push(e));
-        clean_alarms = grouped(&clean.alarms, level);
+        clean_alarms = alarms(&clean, trained, level);
         clean_days = (clean.now() - trained).0 / Span::days(1).0;
     }
     let caught = faults.iter().filter(|f| f.caught != Caught::Missed).count();
@@ -136,29 +140,43 @@ fn judge(fault: &Fault, start: Timestamp, level: Level, none: &Pipeline, with: &
     FaultResult { name: fault.name, what: fault.what, caught, by, delay: at.map(|t| Span((t - start).0.max(0))) }
 }
 
-fn grouped(alarms: &[Alarm], level: Level) -> Vec<CleanAlarm> {
-    let mut groups: BTreeMap<(Timestamp, &str), Vec<&Alarm>> = BTreeMap::new();
-    for alarm in alarms.iter().filter(|a| a.level >= level) {
-        groups.entry((alarm.start, alarm.source.as_str())).or_default().push(alarm);
+/// What a person would have been called for, in order of time.
+fn alarms(clean: &Pipeline, trained: Timestamp, level: Level) -> Vec<CleanAlarm> {
+    let of_feed = |i: &DataIncident| CleanAlarm {
+        start: i.since,
+        end: i.until,
+        source: i.feed.clone(),
+        reason: i.reason.clone(),
+        findings: i.findings as usize,
+    };
+    let mut all: Vec<CleanAlarm> = clean.incidents().iter().filter(|i| i.opened > trained).map(of_feed).collect();
+    all.extend(of_features(&clean.alarms, level));
+    all.sort_by(|a, b| (a.start, &a.source).cmp(&(b.start, &b.source)));
+    all
+}
+
+/// Windows with drifted features that follow each other, or leave out one, are one alarm.
+fn of_features(alarms: &[Alarm], level: Level) -> Vec<CleanAlarm> {
+    let mut windows: BTreeMap<Timestamp, Vec<&Alarm>> = BTreeMap::new();
+    for alarm in alarms.iter().filter(|a| a.level >= level && a.source == FEATURES) {
+        windows.entry(alarm.start).or_default().push(alarm);
     }
-    let worst =
-        |group: &[&Alarm]| group.iter().max_by(|a, b| a.effect.total_cmp(&b.effect)).map(|a| a.explanation.clone());
     let mut out: Vec<CleanAlarm> = Vec::new();
-    let mut last: BTreeMap<&str, (Timestamp, usize)> = BTreeMap::new();
-    for ((start, source), group) in groups {
-        // An alarm that goes on the next day is the same one.
-        if let Some((end, at)) = last.get_mut(source)
-            && start <= *end
+    for (start, group) in windows {
+        let (end, length) = (group[0].end, group[0].end - start);
+        if let Some(last) = out.last_mut()
+            && last.end.is_some_and(|end| start <= end + length)
         {
-            *end = group[0].end;
-            out[*at].findings += group.len();
+            last.end = Some(end);
+            last.findings += group.len();
             continue;
         }
-        last.insert(source, (group[0].end, out.len()));
+        let worst = group.iter().max_by(|a, b| a.effect.total_cmp(&b.effect));
         out.push(CleanAlarm {
             start,
-            source: source.to_string(),
-            reason: worst(&group).unwrap_or_default(),
+            end: Some(end),
+            source: FEATURES.into(),
+            reason: worst.map(|a| a.explanation.clone()).unwrap_or_default(),
             findings: group.len(),
         });
     }

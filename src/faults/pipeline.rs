@@ -8,13 +8,15 @@ use understudy_domain::dedupe::{Recent, Seen};
 use understudy_domain::drift::{Against, Level, Watch, WindowDrift};
 use understudy_domain::event::{Event, LoggedEvent};
 use understudy_domain::features::{FeatureTable, Lookup};
-use understudy_domain::feed::{FeedFinding, FeedWatch};
+use understudy_domain::feed::{DataIncident, FeedFinding, FeedWatch};
 use understudy_domain::profile::ReferenceProfile;
 use understudy_domain::time::{Span, Timestamp};
 use understudy_domain::validate::{Reference, Rules};
 use understudy_domain::value::Value;
 
 const VERSION: &str = "v1";
+/// Source of the alarms about what the model sees.
+pub const FEATURES: &str = "features";
 /// Event ids remembered.
 const MAX_IDS: usize = 4_000_000;
 
@@ -72,7 +74,7 @@ impl Pipeline {
         Ok(Pipeline {
             table: FeatureTable::new(catalog.plan.clone(), 0, 1, usize::MAX),
             watch: Watch::new(&model.spec.name, model.spec.drift.clone()),
-            feed: FeedWatch::new(model.spec.drift.clone()),
+            feed: FeedWatch::new(catalog.feed_settings()),
             rules: Arc::new(rules),
             catalog,
             model,
@@ -96,6 +98,11 @@ impl Pipeline {
 
     pub fn reference_rows(&self) -> u64 {
         self.reference_rows
+    }
+
+    /// What is or was wrong with the feeds.
+    pub fn incidents(&self) -> &[DataIncident] {
+        self.feed.incidents()
     }
 
     /// Alarms and hits so far are history.
@@ -211,7 +218,7 @@ impl Pipeline {
                 start: judged.start,
                 end: judged.end,
                 level: f.level,
-                source: "features".into(),
+                source: FEATURES.into(),
                 name: f.feature.clone(),
                 effect: f.psi - f.floor,
                 explanation: f.explanation.clone(),

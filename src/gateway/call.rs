@@ -131,6 +131,11 @@ impl Call {
         }
     }
 
+    /// Who asks, as the audit log names them.
+    pub fn who(&self) -> String {
+        self.caller.name().to_owned()
+    }
+
     /// Puts a change into the audit log, off this thread.
     pub async fn audit(&self, action: &str, target: &str, before: Json, after: Json) {
         let Some(security) = self.http.app_data::<web::Data<Security>>().cloned() else { return };

@@ -2,6 +2,7 @@
 //!
 //! `docs/http.md` tells the contract in words, `openapi.json` in full; `routes.rs` is the one table of routes.
 
+mod alerts;
 pub(crate) mod call;
 mod config;
 mod connections;

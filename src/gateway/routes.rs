@@ -5,7 +5,7 @@ use super::connections::InWork;
 use super::error::Fault;
 use super::rollout::Order;
 use super::{
-    config, entities, events, health, outcomes, predict, read, registry, replay, retraining, rollout, rules, v2,
+    alerts, config, entities, events, health, outcomes, predict, read, registry, replay, retraining, rollout, rules, v2,
 };
 use crate::security::{Caller, Scope, Security};
 use crate::system::WallClock;
@@ -62,6 +62,12 @@ pub enum Operation {
     AbortRollout,
     ApproveRollout,
     RetryRollout,
+    Feeds,
+    Alerts,
+    SilenceAlerts,
+    EndSilence,
+    EndAlert,
+    TestAlert,
     Rollouts,
     RolloutJournal,
     RolloutReport,
@@ -111,13 +117,12 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
         Models | Model | Version | Monitor | Drift | Jobs | Job | Retraining | ModelRetraining | Features
-        | ExplainFeature | Prediction | Predictions | TryRules | Rollout | PlanRollout | AaRollout | Rollouts
-        | RolloutJournal | RolloutReport | VerifyRollout | Config | ConfigHistory | ConfigDiff | System | Metrics
-        | OpenApi => Some(Scope::Read),
+        | ExplainFeature | Prediction | Predictions | TryRules | Feeds | Alerts | Rollout | PlanRollout | AaRollout
+        | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | Config | ConfigHistory | ConfigDiff | System
+        | Metrics | OpenApi => Some(Scope::Read),
         Replay | Train | StartRetraining | DecideChallenger | StartRollout | PromoteRollout | AbortRollout
-        | ApproveRollout | RetryRollout | Register | Alias | Archive | Erase | ConfigReload | ConfigRevert => {
-            Some(Scope::Admin)
-        }
+        | ApproveRollout | RetryRollout | Register | Alias | Archive | Erase | ConfigReload | ConfigRevert
+        | SilenceAlerts | EndSilence | EndAlert | TestAlert => Some(Scope::Admin),
     }
 }
 
@@ -126,12 +131,15 @@ const fn class(operation: Operation) -> Option<Class> {
     match operation {
         Predict | V2Infer => Some(Class::Serve),
         Ingest | Outcomes => Some(Class::Ingest),
-        Live | Ready | Metrics | Rollout | PromoteRollout | AbortRollout | ApproveRollout | System | Config
-        | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => None,
+        Live | Ready | Metrics | Alerts | Rollout | PromoteRollout | AbortRollout | ApproveRollout | System
+        | Config | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => {
+            None
+        }
         Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Drift | Train | Jobs | Job
         | Retraining | ModelRetraining | StartRetraining | DecideChallenger | Features | ExplainFeature
         | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout | AaRollout | RetryRollout
-        | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady => Some(Class::Read),
+        | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady | Feeds
+        | SilenceAlerts | EndSilence | EndAlert | TestAlert => Some(Class::Read),
     }
 }
 
@@ -167,6 +175,12 @@ pub const ROUTES: &[Route] = &[
     get("/v1/models/{model}/retraining", Operation::ModelRetraining),
     post("/v1/models/{model}/retraining", Operation::StartRetraining),
     post("/v1/models/{model}/retraining/{job}", Operation::DecideChallenger),
+    get("/v1/feeds", Operation::Feeds),
+    get("/v1/alerts", Operation::Alerts),
+    post("/v1/alerts/test", Operation::TestAlert),
+    post("/v1/alerts/silences", Operation::SilenceAlerts),
+    post("/v1/alerts/silences/{id}/end", Operation::EndSilence),
+    post("/v1/alerts/{id}/resolve", Operation::EndAlert),
     get("/v1/features", Operation::Features),
     get("/v1/features/{name}/explain", Operation::ExplainFeature),
     get("/v1/predictions", Operation::Predictions),
@@ -385,6 +399,12 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::AbortRollout => rollout::command(call, Order::Abort).await,
         Operation::ApproveRollout => rollout::command(call, Order::Approve).await,
         Operation::RetryRollout => rollout::command(call, Order::Retry).await,
+        Operation::Feeds => alerts::feeds(call).await,
+        Operation::Alerts => alerts::list(call).await,
+        Operation::SilenceAlerts => alerts::silence(call).await,
+        Operation::EndSilence => alerts::end_silence(call).await,
+        Operation::EndAlert => alerts::end(call).await,
+        Operation::TestAlert => alerts::test(call).await,
         Operation::Rollouts => rollout::list(call).await,
         Operation::RolloutJournal => rollout::journal(call).await,
         Operation::RolloutReport => rollout::report(call).await,

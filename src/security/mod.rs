@@ -11,5 +11,5 @@ mod key_file;
 pub mod tls;
 
 pub use check::{Caller, Denied, Security, must_not_listen};
-pub use key::{Key, Scope, new_key};
+pub use key::{Key, Scope, hex, new_key};
 pub use key_file::{KeyFile, KeyFileError};

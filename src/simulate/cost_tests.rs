@@ -62,6 +62,8 @@ fn a_prediction_allocates_little() {
         counters: Default::default(),
         telemetry: Arc::new(()),
         erasures: Default::default(),
+        feeds: Arc::new(()),
+        alerts: Default::default(),
     });
     let per_prediction = runtime.block_on(async move {
         clock.begin_life();

@@ -111,6 +111,8 @@ impl Bench {
             counters: Default::default(),
             telemetry: Arc::new(()),
             erasures: Default::default(),
+            feeds: Arc::new(()),
+            alerts: Default::default(),
         };
         let settings = LiveSettings { log_sync: true, max_entities: 2, shards: 1, ..LiveSettings::default() };
         let declared = Declared { number: 1, catalog: Arc::new(project::catalog()), settings };

@@ -47,6 +47,8 @@ impl Bench {
             counters: Default::default(),
             telemetry: Arc::new(()),
             erasures: Default::default(),
+            feeds: Arc::new(()),
+            alerts: Default::default(),
         };
         let declared = Declared { number: 1, catalog: Arc::new(project::catalog()), settings: LiveSettings::default() };
         let here = actix::Arbiter::current();

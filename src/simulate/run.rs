@@ -204,6 +204,8 @@ impl World {
             counters: Default::default(),
             telemetry: Arc::new(()),
             erasures: Default::default(),
+            feeds: Arc::new(()),
+            alerts: Default::default(),
         });
         let end = runtime.block_on(async {
             self.clock.begin_life();

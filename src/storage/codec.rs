@@ -258,6 +258,21 @@ pub fn decode<T: Record>(key: &[u8], bytes: &[u8]) -> Result<T, CodecError> {
     options().deserialize(&body).map_err(|e| CodecError::Corrupt(e.to_string()))
 }
 
+/// Most bytes of a state that is written whole, over many frames.
+const MAX_WHOLE: u64 = 1 << 30;
+
+/// A state larger than a frame takes; its bytes go into frames of their own.
+pub fn encode_whole<T: Serialize>(state: &T) -> Result<Vec<u8>, CodecError> {
+    let options = options().with_varint_encoding().with_limit(MAX_WHOLE);
+    options.serialize(state).map_err(|e| CodecError::TooLarge(e.to_string()))
+}
+
+/// What `encode_whole` wrote; all of `bytes` must be used.
+pub fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let options = options().with_varint_encoding().with_limit(MAX_WHOLE);
+    options.deserialize(bytes).map_err(|e| CodecError::Corrupt(e.to_string()))
+}
+
 /// The records of a block.
 pub fn decode_block<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Vec<T>, CodecError> {
     let body = unframe::<T>(key, bytes)?;

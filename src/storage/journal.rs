@@ -7,11 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use understudy_actors::ports::{RetrainingJournal, StoreError};
+use understudy_actors::ports::{AlertJournal, RetrainingJournal, StoreError};
+use understudy_domain::alert;
 use understudy_domain::retraining::Entry;
 
 /// Under the data directory.
 pub const RETRAINING: &str = "retraining.journal";
+pub const ALERTS: &str = "alerts.journal";
 /// A journal larger than this was not written by us.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -44,7 +46,11 @@ impl FileJournal {
     /// # Errors
     /// The file cannot be read or written, or is damaged before its end.
     pub fn open(dir: &Path) -> Result<FileJournal, StoreError> {
-        let path = dir.join(RETRAINING);
+        Self::named(dir, RETRAINING)
+    }
+
+    fn named(dir: &Path, name: &str) -> Result<FileJournal, StoreError> {
+        let path = dir.join(name);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| io(&path, e))?;
         let bytes = contents(&mut file, &path)?;
         let (_, sound) = frames(&bytes).map_err(|e| io(&path, e))?;
@@ -90,14 +96,14 @@ fn frames(bytes: &[u8]) -> Result<(Vec<Line>, usize), String> {
     Ok((lines, at))
 }
 
-impl RetrainingJournal for FileJournal {
-    fn append(&self, model: &str, entries: &[Entry]) -> Result<(), StoreError> {
+impl FileJournal {
+    /// Each entry is the decision's own text, said of `model`.
+    fn write(&self, model: &str, entries: impl Iterator<Item = serde_json::Result<String>>) -> Result<(), StoreError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let start = file.metadata().map_err(|e| io(&self.path, e))?.len();
         let mut all = Vec::new();
         for entry in entries {
-            let entry = serde_json::to_string(entry).map_err(|e| io(&self.path, e))?;
-            let line = Line { model: model.to_owned(), entry };
+            let line = Line { model: model.to_owned(), entry: entry.map_err(|e| io(&self.path, e))? };
             let frame = codec::encode(&key(start as usize + all.len()), &line).map_err(|e| io(&self.path, e))?;
             all.extend_from_slice(&frame);
         }
@@ -109,19 +115,43 @@ impl RetrainingJournal for FileJournal {
         })
     }
 
-    fn read(&self) -> Result<Vec<(String, Entry)>, StoreError> {
+    fn lines<T: serde::de::DeserializeOwned>(&self) -> Result<Vec<(String, T)>, StoreError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = contents(&mut file, &self.path)?;
         let (lines, _) = frames(&bytes).map_err(|e| StoreError::Corrupt(format!("{}: {e}", self.path.display())))?;
-        lines
-            .into_iter()
-            .map(|l| match serde_json::from_str(&l.entry) {
-                Ok(entry) => Ok((l.model, entry)),
-                Err(e) => {
-                    Err(StoreError::Newer(format!("{}: a decision of another version: {e}", self.path.display())))
-                }
-            })
-            .collect()
+        let newer = |e| StoreError::Newer(format!("{}: a decision of another version: {e}", self.path.display()));
+        lines.into_iter().map(|l| Ok((l.model, serde_json::from_str(&l.entry).map_err(newer)?))).collect()
+    }
+}
+
+impl RetrainingJournal for FileJournal {
+    fn append(&self, model: &str, entries: &[Entry]) -> Result<(), StoreError> {
+        self.write(model, entries.iter().map(serde_json::to_string))
+    }
+
+    fn read(&self) -> Result<Vec<(String, Entry)>, StoreError> {
+        self.lines()
+    }
+}
+
+/// The journal of alerts on disk.
+pub struct AlertFile(FileJournal);
+
+impl AlertFile {
+    /// # Errors
+    /// As [`FileJournal::open`].
+    pub fn open(dir: &Path) -> Result<AlertFile, StoreError> {
+        FileJournal::named(dir, ALERTS).map(AlertFile)
+    }
+}
+
+impl AlertJournal for AlertFile {
+    fn append(&self, entries: &[alert::Entry]) -> Result<(), StoreError> {
+        self.0.write("", entries.iter().map(serde_json::to_string))
+    }
+
+    fn read(&self) -> Result<Vec<alert::Entry>, StoreError> {
+        Ok(self.0.lines()?.into_iter().map(|(_, entry)| entry).collect())
     }
 }
 

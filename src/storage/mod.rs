@@ -6,6 +6,7 @@ mod compact;
 #[cfg(test)]
 mod conformance;
 mod engine;
+pub mod feeds;
 mod first_prediction;
 mod health;
 pub mod journal;

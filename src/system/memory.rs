@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use understudy_actors::system::System;
 use understudy_domain::admission::{MemoryLadder, Rung};
+use understudy_domain::alert::{Resolved, Signal};
 
 /// Between two readings: at 1 GB/s of growth, 2 % of a cap of 5 GB.
 const EVERY: Duration = Duration::from_millis(100);
@@ -47,6 +48,11 @@ pub async fn watch(system: Arc<System>, cap: u64) {
         if rung != before {
             tracing::warn!(from = before.name(), to = rung.name(), used, cap, "memory");
             system.admission.set_rung(rung);
+            let alerts = &system.deps.alerts;
+            match rung {
+                Rung::Normal => alerts.resolve(Resolved::memory()),
+                _ => alerts.raise(Signal::memory(rung.name(), used, cap, system.deps.clock.now())),
+            }
         }
         let short = rung >= Rung::ShrinkCaches;
         if short && shrunk.is_none_or(|at| at.elapsed() >= SHRINK_EVERY) {

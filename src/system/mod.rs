@@ -10,11 +10,13 @@ mod storage;
 
 pub use clock::{StreamClock, WallClock};
 
+use crate::alerts;
 use crate::cli::host::{Overrides, Running, StartError};
 use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
-use crate::storage::journal::FileJournal;
+use crate::storage::feeds::FeedFile;
+use crate::storage::journal::{AlertFile, FileJournal};
 use crate::storage::{Durability, RolloutJournals, Store, StoreOptions, tombstones};
 use crate::telemetry::{self, Readings, Telemetry};
 use signals::Stop;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use stop::Unclean;
 use tokio::sync::oneshot;
+use understudy_actors::alerter::Alerts;
 use understudy_actors::cell::Cell;
 use understudy_actors::deps::{ActorSettings, Deps};
 use understudy_actors::erasure::{Erasures, Filtered};
@@ -47,6 +50,7 @@ struct Prepared {
     data: PathBuf,
     secured: edge::Secured,
     telemetry: Arc<Telemetry>,
+    alerts: Arc<Alerts>,
 }
 
 /// Starts the complete server on a thread of its own and returns once it is ready.
@@ -140,7 +144,16 @@ fn prepare(dir: &Path, overrides: &Overrides, own: bool) -> Result<Prepared, Sta
         telemetry::resolve(&settings.telemetry, |name| std::env::var(name).ok()).map_err(|p| problems(&[p]))?;
     let telemetry = Telemetry::start(export.as_ref())
         .map_err(|e| StartError::new(e, "OTEL_SDK_DISABLED=true starts without sending telemetry"))?;
-    Ok(Prepared { project, started, workers, store, erasures, listener, data, secured, telemetry })
+    let alerts = alerts(&project, &data)?;
+    Ok(Prepared { project, started, workers, store, erasures, listener, data, secured, telemetry, alerts })
+}
+
+/// The journal of alerts, and where they go.
+fn alerts(project: &Project, data: &Path) -> Result<Arc<Alerts>, StartError> {
+    let sinks = alerts::sinks(project).map_err(|(what, hint)| StartError::config(what, &hint))?;
+    let journal = AlertFile::open(data)
+        .map_err(|e| StartError::new(e.to_string(), "move the file away: alerts that are open are told again"))?;
+    Ok(Arc::new(Alerts::new(Arc::new(journal), sinks)))
 }
 
 async fn run(
@@ -148,7 +161,7 @@ async fn run(
     ready: mpsc::Sender<Result<(), StartError>>,
     until: impl Future<Output = Stop>,
 ) -> Result<(), Unclean> {
-    let Prepared { project, started, workers, store, erasures, listener, data, secured, telemetry } = prepared;
+    let Prepared { project, started, workers, store, erasures, listener, data, secured, telemetry, alerts } = prepared;
     let settings = &project.settings;
     let clock: Arc<dyn Clock> = match settings.clock.source {
         config::ClockSource::Wall => Arc::new(WallClock),
@@ -195,6 +208,8 @@ async fn run(
         counters: Default::default(),
         telemetry: telemetry.clone(),
         erasures,
+        feeds: Arc::new(FeedFile::new(&data)),
+        alerts,
     });
     resume_clock(&deps);
     let declared = Declared {

@@ -8,6 +8,7 @@ use understudy_actors::generation::Generation;
 use understudy_actors::guard::{Escalation, Vitals};
 use understudy_actors::ports::StoreError;
 use understudy_actors::system::System;
+use understudy_domain::alert::{Resolved, Signal};
 use understudy_domain::time::Span;
 
 /// Time between two looks at the store's health.
@@ -64,8 +65,17 @@ pub async fn watch(system: Arc<System>, store: Arc<Store>) {
     system.register(vitals.clone());
     let opened: Vec<String> = store.report().warnings.iter().map(ToString::to_string).collect();
     let mut last: Option<Instant> = None;
+    let mut closed = false;
     loop {
         let mut says: Vec<String> = store.accepting().err().map(|e| e.to_string()).into_iter().collect();
+        if let Some(why) = says.first() {
+            if !closed {
+                system.deps.alerts.raise(Signal::storage(why, system.deps.clock.now()));
+            }
+            closed = true;
+        } else if std::mem::take(&mut closed) {
+            system.deps.alerts.resolve(Resolved::storage());
+        }
         says.extend(opened.iter().cloned());
         says.extend(store.health().findings);
         vitals.set_ready(true, says.join("; "));

@@ -35,6 +35,42 @@ pub enum DriftCommand {
         #[arg(long)]
         until: Option<String>,
     },
+    /// The feeds under watch: what is wrong with which, since when
+    Feeds {
+        /// First event time (RFC 3339)
+        #[arg(long)]
+        from: Option<String>,
+        #[arg(long)]
+        until: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// Open alerts and silences
+    List {
+        /// Also those that are over, and how those who are told do
+        #[arg(long)]
+        all: bool,
+    },
+    /// Tell nobody of alerts that match, for a while
+    Silence {
+        /// Label and value, all of which must match: alertname, severity, feed, model; `feed=weather*` matches a beginning
+        #[arg(value_name = "LABEL=VALUE", value_parser = super::pair, required = true)]
+        matches: Vec<(String, String)>,
+        /// How long: 30m, 2h, 7d
+        #[arg(long = "for", value_name = "DURATION")]
+        lasting: String,
+        /// Why, for those who wonder
+        #[arg(long, default_value = "")]
+        comment: String,
+    },
+    /// End a silence before its time
+    Unsilence { id: String },
+    /// Say that an alert is over; it opens again if its cause is still there
+    Resolve { id: String },
+    /// Fire a test alert and see whether it arrives
+    Test,
 }
 
 #[derive(Debug, Subcommand)]
