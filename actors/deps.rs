@@ -7,8 +7,8 @@ use crate::counters::Counters;
 use crate::erasure::Erasures;
 use crate::model_host::ModelRun;
 use crate::ports::{
-    Clock, EventLog, FeatureStore, FeedCheckpoint, ModelLoader, OutcomeLog, PredictionLog, RetrainingJournal,
-    RolloutJournal, Telemetry, Trainer,
+    Clock, EventLog, FeatureStore, FeedCheckpoint, JoinStore, ModelLoader, OutcomeLog, PredictionLog,
+    RetrainingJournal, RolloutJournal, Telemetry, Trainer,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +125,7 @@ pub struct Deps {
     pub events: Arc<dyn EventLog>,
     pub predictions: Arc<dyn PredictionLog>,
     pub outcomes: Arc<dyn OutcomeLog>,
+    pub joins: Arc<dyn JoinStore>,
     pub features: Arc<dyn FeatureStore>,
     pub rollouts: Arc<dyn RolloutJournal>,
     pub loader: Arc<dyn ModelLoader>,

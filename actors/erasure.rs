@@ -167,6 +167,17 @@ impl PredictionLog for Filtered<dyn PredictionLog> {
         let erased = self.erasures.now();
         self.log.scan(model, from, &mut |r| if erased.hides(&r) { ControlFlow::Continue(()) } else { visit(r) })
     }
+    fn position(&self) -> u64 {
+        self.log.position()
+    }
+    fn scan_after(
+        &self,
+        position: u64,
+        visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let erased = self.erasures.now();
+        self.log.scan_after(position, &mut |r| if erased.hides(&r) { ControlFlow::Continue(()) } else { visit(r) })
+    }
 }
 
 impl OutcomeLog for Filtered<dyn OutcomeLog> {
@@ -175,6 +186,9 @@ impl OutcomeLog for Filtered<dyn OutcomeLog> {
     }
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit {
         self.log.append(records)
+    }
+    fn position(&self) -> u64 {
+        self.log.position()
     }
     fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError> {
         self.log.scan(from, &mut |o| if o.is_erased() { ControlFlow::Continue(()) } else { visit(o) })

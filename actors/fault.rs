@@ -30,6 +30,7 @@ pub const POINTS: &[&str] = &[
     "prediction_logger.outcomes",
     "prediction_logger.posted",
     "prediction_logger.flush",
+    "prediction_logger.save",
     "monitor.served",
     "monitor.refused",
     "monitor.outcome",

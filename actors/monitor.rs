@@ -4,28 +4,31 @@
 //! **Sends** alerts of drift that holds; decisions that need more will ask.
 //! **On failure** the caller of a report gets `internal`; serving is unaffected.
 //! **On restart** after a panic: the last checkpoint, and everything counted since but the input that panicked, which
-//! is counted as lost and marked as a gap. After a start: what the prediction logger's recovery feeds.
+//! is counted as lost and marked as a gap. After a start: what the prediction logger saved and read again.
+
+mod counts;
+
+pub use counts::{Counts, Input, References, layout};
 
 use crate::api::Refusal;
 use crate::deps::Deps;
 use crate::fault_point;
 use crate::guard::Vitals;
 use actix::prelude::*;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use understudy_domain::alert::{Resolved, Signal};
 use understudy_domain::catalog::ModelPlan;
-use understudy_domain::drift::{DriftReport, State, Watch, WindowDrift};
+use understudy_domain::drift::{DriftReport, State, WindowDrift};
 use understudy_domain::join::Joined;
-use understudy_domain::monitor::{Gap, Monitor as Windows, MonitorReport};
+use understudy_domain::monitor::{Gap, MonitorReport};
 use understudy_domain::prediction::PredictionRecord;
 use understudy_domain::retraining::Ledger;
 use understudy_domain::time::Timestamp;
 
 /// Inputs (a group of predictions is one) between two checkpoints: what a restart counts again.
 const CHECKPOINT_EVERY: usize = 1024;
-/// Times that a version's reference is asked for before it counts as having none.
-const PROFILE_TRIES: u32 = 3;
 
 /// This model's part of a group on its way to the log.
 #[derive(Message)]
@@ -49,11 +52,6 @@ pub struct PredictionExpired {
     pub time: Timestamp,
 }
 
-/// The prediction logger is about to feed everything again.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct ResetWindows;
-
 #[derive(Message)]
 #[rtype(result = "Result<MonitorReport, Refusal>")]
 pub struct GetReport {
@@ -70,36 +68,32 @@ pub struct GetDrift {
     pub feature: Option<String>,
 }
 
-/// What changes the counts.
-#[derive(Clone)]
-enum Input {
-    Served(Vec<Arc<PredictionRecord>>),
-    Refused(Timestamp, &'static str),
-    Outcome(Joined),
-    Expired(Timestamp),
-}
-
-impl Input {
-    fn len(&self) -> u64 {
-        match self {
-            Input::Served(records) => records.len() as u64,
-            _ => 1,
-        }
-    }
-}
-
 /// The days of the model; `None` for one without a retraining table.
 #[derive(Message)]
 #[rtype(result = "Option<Ledger>")]
 pub struct GetLedger;
 
-/// The counts, and what is needed to have them again after a panic.
-#[derive(Clone)]
-struct Counts {
-    windows: Windows,
-    drift: Watch,
-    /// What retraining goes by; only for models that have it.
-    ledger: Option<Ledger>,
+/// Tell all that is counted, to be saved. Sent without waiting for room, so that it keeps its place among the inputs.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct GetCounts(pub oneshot::Sender<SavedCounts>);
+
+/// Counts with the layout they belong to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedCounts {
+    pub layout: String,
+    /// Inputs were lost: the logs tell more.
+    pub gaps: bool,
+    pub counts: Counts,
+}
+
+/// Go on from these: what was counted before is in them, or was never on record.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RestoreCounts {
+    pub counts: Box<Counts>,
+    /// Windows that were judged while the logs were read.
+    pub judged: Vec<WindowDrift>,
 }
 
 pub struct Monitor {
@@ -113,13 +107,12 @@ pub struct Monitor {
     /// Inputs of the message that is being handled and not in `since` yet.
     in_hand: u64,
     gaps: Vec<Gap>,
-    /// Failed attempts to read a version's reference.
-    unread: BTreeMap<String, u32>,
+    references: References,
 }
 
 impl Monitor {
     pub fn new(plan: Arc<ModelPlan>, deps: Arc<Deps>, vitals: Arc<Vitals>) -> Self {
-        let counts = fresh(&plan);
+        let counts = Counts::new(&plan);
         Monitor {
             plan,
             deps,
@@ -129,7 +122,7 @@ impl Monitor {
             since: Vec::new(),
             in_hand: 0,
             gaps: Vec::new(),
-            unread: BTreeMap::new(),
+            references: References::default(),
         }
     }
 
@@ -140,32 +133,13 @@ impl Monitor {
         }
         if let Input::Served(records) = &input {
             for record in records {
-                self.learn_reference(&record.version);
+                self.references.learn(&mut self.counts, &self.plan, &self.deps, &record.version);
             }
         }
         self.since.push(input.clone());
         self.in_hand = 0;
-        for judged in apply(&mut self.counts, &input) {
+        for judged in self.counts.apply(&input) {
             self.tell(&judged);
-        }
-    }
-
-    /// The reference of a version that has not been seen before. Read here, once per version: after a restart the
-    /// windows come from the log, and the log only names versions.
-    fn learn_reference(&mut self, version: &str) {
-        if self.counts.drift.knows(version) {
-            return;
-        }
-        match self.deps.loader.profile(&self.plan.spec.name, version) {
-            Ok(profile) => self.counts.drift.follow(version, profile.drift.map(Arc::new)),
-            Err(e) => {
-                let tries = self.unread.entry(version.to_owned()).or_default();
-                *tries += 1;
-                if *tries >= PROFILE_TRIES {
-                    tracing::warn!(model = self.plan.spec.name, version, %e, "no reference: its drift is not known");
-                    self.counts.drift.follow(version, None);
-                }
-            }
         }
     }
 
@@ -192,42 +166,6 @@ fn state_name(judged: &WindowDrift) -> &'static str {
     }
 }
 
-fn apply(counts: &mut Counts, input: &Input) -> Vec<WindowDrift> {
-    match input {
-        Input::Served(records) => {
-            let mut judged = Vec::new();
-            for record in records {
-                counts.windows.on_served(record);
-                if let Some(ledger) = &mut counts.ledger {
-                    ledger.on_served(record.time);
-                }
-                judged.extend(counts.drift.on_served(record));
-            }
-            return judged;
-        }
-        Input::Refused(time, code) => counts.windows.on_error(*time, code),
-        Input::Outcome(joined) => {
-            counts.windows.on_joined(joined);
-            if let Some(ledger) = &mut counts.ledger {
-                ledger.on_joined(joined);
-            }
-        }
-        Input::Expired(time) => counts.windows.on_expired(*time),
-    }
-    Vec::new()
-}
-
-fn fresh(plan: &ModelPlan) -> Counts {
-    let (name, spec) = (&plan.spec.name, &plan.spec);
-    let names = plan.signature.features.iter().map(|f| f.name.clone()).collect();
-    let matures = spec.outcome.as_ref().map(|o| o.matures_after);
-    Counts {
-        windows: Windows::new(name, spec.monitor.clone(), names, matures),
-        drift: Watch::new(name, spec.drift.clone()),
-        ledger: spec.retraining.as_ref().map(|_| Ledger::new(spec.threshold)),
-    }
-}
-
 impl Actor for Monitor {
     type Context = Context<Self>;
 
@@ -245,7 +183,7 @@ impl Supervised for Monitor {
         };
         self.counts = self.checkpoint.clone();
         for input in &self.since {
-            apply(&mut self.counts, input);
+            self.counts.apply(input);
         }
         if lost > 0 {
             self.gaps.push(Gap { at: self.deps.clock.now(), inputs: lost });
@@ -289,13 +227,25 @@ impl Handler<PredictionExpired> for Monitor {
     }
 }
 
-impl Handler<ResetWindows> for Monitor {
+impl Handler<RestoreCounts> for Monitor {
     type Result = ();
-    fn handle(&mut self, _: ResetWindows, _: &mut Self::Context) {
-        self.counts = fresh(&self.plan);
+    fn handle(&mut self, m: RestoreCounts, _: &mut Self::Context) {
+        self.counts = *m.counts;
         self.checkpoint = self.counts.clone();
         self.since.clear();
         self.gaps.clear();
+        m.judged.iter().for_each(|judged| self.tell(judged));
+    }
+}
+
+impl Handler<GetCounts> for Monitor {
+    type Result = ();
+    fn handle(&mut self, m: GetCounts, _: &mut Self::Context) {
+        let _ = m.0.send(SavedCounts {
+            layout: layout(&self.plan),
+            gaps: !self.gaps.is_empty(),
+            counts: self.counts.clone(),
+        });
     }
 }
 

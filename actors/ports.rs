@@ -4,6 +4,7 @@ mod watching;
 
 pub use watching::{AlertJournal, AlertSink, FeedCheckpoint, SinkStatus};
 
+use crate::prediction_logger::JoinSnapshot;
 use crate::rollout::JournalLine;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -107,6 +108,14 @@ pub trait PredictionLog: Send + Sync {
         from: PredictionId,
         visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
+    /// Position of the last durable record; every record appended later has a higher one.
+    fn position(&self) -> u64;
+    /// Visits predictions appended after `position`, as they came (within a group in order of id).
+    fn scan_after(
+        &self,
+        position: u64,
+        visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
 }
 
 pub trait OutcomeLog: Send + Sync {
@@ -116,8 +125,18 @@ pub trait OutcomeLog: Send + Sync {
         Ok(())
     }
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit;
+    /// How many outcomes are durable: where a scan goes on that has read them all.
+    fn position(&self) -> u64;
     /// Visits outcomes in order of arrival, starting at position `from` (0 = all).
     fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError>;
+}
+
+/// Where joins and monitors stood; what the logs hold after that is read at a start. Both calls block.
+pub trait JoinStore: Send + Sync {
+    /// Replaces what was saved before, durably, whole or not at all.
+    fn save(&self, snapshot: &JoinSnapshot) -> Result<(), StoreError>;
+    /// What was saved last; `None` if nothing was.
+    fn load(&self) -> Result<Option<JoinSnapshot>, StoreError>;
 }
 
 /// The journals of rollouts, one each; what was appended is durable when `append` returns. All of it blocks.

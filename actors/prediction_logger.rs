@@ -1,12 +1,15 @@
 //! **Owns** the joiner of predictions and outcomes, and the order of both logs.
-//! **Receives** `LogPrediction` (fire and forget) from the cells, `PostOutcomes` from cells and the event logger, `FlushLog`, `CatchUp`.
-//! **Sends** `PredictionsServed`, `OutcomeObserved`, `PredictionExpired` to the model's monitor.
+//! **Receives** `LogPrediction` (fire and forget) from the cells, `PostOutcomes` from cells and the event logger, `FlushLog`, `CatchUp`,
+//! `SaveJoins`.
+//! **Sends** `PredictionsServed`, `OutcomeObserved`, `PredictionExpired`, `GetCounts`, `RestoreCounts` to the model's monitor.
 //! **On failure** callers that wait get `internal` or `storage_unavailable`; in async mode the records of the unflushed
 //! group, and of a group that the log refused, are lost and counted. After an outcome that could not be written the
 //! joiner is rebuilt, so that the same outcome sent again is not taken for a duplicate.
-//! **On restart** the joiner is rebuilt from both logs, when all that was given to them before is settled.
+//! **On restart** the joiner and the monitors' counts are what was saved last and both logs after it, read when all
+//! that was given to them before is settled.
 
 mod outcomes;
+mod recovery;
 mod rollouts;
 
 use crate::api::Refusal;
@@ -15,15 +18,15 @@ use crate::event_logger::RETRY;
 use crate::fault_point;
 use crate::generation::Current;
 use crate::guard::Vitals;
-use crate::monitor::{Monitor, OutcomeObserved, PredictionExpired, PredictionsServed};
+use crate::monitor::Input;
 use crate::ports::{Commit, MessageSpan, StoreError};
 use crate::rollout::{Board, RolloutFact};
 use actix::prelude::*;
 pub use outcomes::{FollowOutcomes, PostOutcomes, status_name};
 use outcomes::{Post, outcome_specs};
+pub use recovery::{JoinSnapshot, SaveJoins};
 pub use rollouts::{AnswerFailed, LogShadow, TellRollouts};
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -87,8 +90,12 @@ pub struct PredictionLogger {
     in_hand: u64,
     /// A group failed since the last flush.
     failed: Option<StoreError>,
-    /// The logs are read again: the clock of joins is what they tell.
-    recovering: bool,
+    /// The logs are read again: the clock of joins is what they tell, and monitors get the result.
+    rebuilt: Option<BTreeMap<String, recovery::Rebuilt>>,
+    /// Predictions and outcomes joined since the last save.
+    since_saved: u64,
+    saving: bool,
+    writing: recovery::Writing,
     /// They were read: outcomes can be told from duplicates.
     complete: bool,
     state: State,
@@ -99,6 +106,8 @@ struct State {
     /// Models that have served at least once.
     served: HashSet<String>,
     group: Vec<Arc<PredictionRecord>>,
+    /// Of these, requests of a recorded stream that was sent again: the log has them, and monitors have counted them.
+    repeats: HashSet<PredictionId>,
     /// Traced requests of the group.
     traced: Vec<(TraceContext, Instant)>,
     /// Event time of the latest prediction or outcome, for recorded streams.
@@ -113,6 +122,7 @@ impl State {
             joiner: Joiner::new(specs, deps.settings.max_pending),
             served: HashSet::new(),
             group: Vec::new(),
+            repeats: HashSet::new(),
             traced: Vec::new(),
             seen: Timestamp::MIN,
             expired_at: Timestamp::MIN,
@@ -152,7 +162,10 @@ impl PredictionLogger {
             posted: 0,
             in_hand: 0,
             failed: None,
-            recovering: false,
+            rebuilt: None,
+            since_saved: 0,
+            saving: false,
+            writing: recovery::Writing::default(),
             complete: false,
             state,
         }
@@ -204,69 +217,11 @@ impl PredictionLogger {
     /// when it came is in time after a restart, however long ago that was.
     fn now(&mut self, seen: Timestamp) -> Timestamp {
         self.state.seen = self.state.seen.max(seen);
-        if self.recovering || self.deps.clock.is_stream() { self.state.seen } else { self.deps.clock.now() }
+        if self.recovering() || self.deps.clock.is_stream() { self.state.seen } else { self.deps.clock.now() }
     }
 
-    fn recover(&mut self) -> Result<(), StoreError> {
-        (self.recovering, self.complete) = (true, false);
-        let read = self.read_logs();
-        (self.recovering, self.complete) = (false, read.is_ok());
-        read
-    }
-
-    fn read_logs(&mut self) -> Result<(), StoreError> {
-        let group = std::mem::take(&mut self.state.group);
-        self.state = State { group, ..State::new(&self.deps, &self.current.load().catalog) };
-        for served in self.current.load().models() {
-            served.monitor.do_send(crate::monitor::ResetWindows);
-        }
-        let mut records = Vec::new();
-        self.deps.predictions.scan(None, PredictionId(0), &mut |r| {
-            if r.placement.arm == ServedArm::Shadow {
-                return ControlFlow::Continue(());
-            }
-            records.push((r.time, reference(&r)));
-            self.monitor(&r.model.clone(), PredictionsServed(vec![Arc::new(r)]));
-            ControlFlow::Continue(())
-        })?;
-        let mut outcomes = Vec::new();
-        self.deps.outcomes.scan(0, &mut |o| {
-            outcomes.push(o);
-            ControlFlow::Continue(())
-        })?;
-        // Both logs again in event time: predictions before outcomes of the same instant.
-        let (mut p, mut o) = (records.into_iter().peekable(), outcomes.into_iter().peekable());
-        loop {
-            let take_prediction = match (p.peek(), o.peek()) {
-                (Some((t, _)), Some(outcome)) => *t <= outcome.time,
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (None, None) => break,
-            };
-            if take_prediction {
-                let (time, r) = p.next().expect("peeked");
-                self.join_prediction(&r, time);
-            } else {
-                let outcome = o.next().expect("peeked");
-                self.join_outcome(&outcome);
-            }
-        }
-        Ok(())
-    }
-
-    fn monitor<M>(&self, model: &str, message: M)
-    where
-        M: Message + Send + 'static,
-        M::Result: Send,
-        Monitor: Handler<M>,
-    {
-        if let Some(served) = self.current.load().served(model) {
-            served.monitor.do_send(message);
-        }
-    }
-
-    fn observe(&self, joined: Joined) {
-        self.monitor(&joined.model.clone(), OutcomeObserved(joined));
+    fn observe(&mut self, joined: Joined) {
+        self.monitor(&joined.model.clone(), Input::Outcome(joined));
     }
 
     fn join_prediction(&mut self, r: &PredictionRef, time: Timestamp) {
@@ -274,6 +229,7 @@ impl PredictionLogger {
             self.state.served.insert(r.model.clone());
         }
         let now = self.now(time);
+        self.since_saved += 1;
         if let Some(joined) = self.state.joiner.on_prediction(r, now) {
             self.note_outcome(&joined, time);
             self.observe(joined);
@@ -283,6 +239,7 @@ impl PredictionLogger {
 
     fn join_outcome(&mut self, outcome: &OutcomeRecord) -> OutcomeStatus {
         let now = self.now(outcome.time);
+        self.since_saved += 1;
         let (status, joined) = self.state.joiner.on_outcome(outcome, now);
         if let Some(joined) = joined {
             self.note_outcome(&joined, outcome.time);
@@ -298,19 +255,21 @@ impl PredictionLogger {
         }
         self.state.expired_at = now;
         for expiry in self.state.joiner.tick(now) {
-            self.monitor(&expiry.model.clone(), PredictionExpired { time: expiry.time });
+            self.monitor(&expiry.model.clone(), Input::Expired(expiry.time));
             self.deps.counters.outcomes.add(&[&expiry.model, "never"], 1);
         }
     }
 
     /// One message per model, however many records.
-    fn tell_monitors(&self, group: &[Arc<PredictionRecord>]) {
+    fn tell_monitors(&mut self, group: &[Arc<PredictionRecord>]) {
         let mut by_model: BTreeMap<&str, Vec<Arc<PredictionRecord>>> = BTreeMap::new();
-        for record in group.iter().filter(|r| r.placement.arm != ServedArm::Shadow) {
+        let counts =
+            |r: &&Arc<PredictionRecord>| r.placement.arm != ServedArm::Shadow && !self.state.repeats.contains(&r.id);
+        for record in group.iter().filter(counts) {
             by_model.entry(&record.model).or_default().push(record.clone());
         }
         for (model, served) in by_model {
-            self.monitor(model, PredictionsServed(served));
+            self.monitor(model, Input::Served(served));
         }
     }
 
@@ -323,12 +282,14 @@ impl PredictionLogger {
         self.tell_rollouts();
         let group = std::mem::take(&mut self.state.group);
         self.tell_monitors(&group);
+        self.state.repeats.clear();
         self.deps.telemetry.predictions(&group);
         for (parent, started) in self.state.traced.drain(..) {
             let (actor, message) = ("prediction_logger", "LogPrediction");
             self.deps.telemetry.message(MessageSpan { parent, actor, message, started, took: started.elapsed() });
         }
-        self.commits.push_back((group.len() as u64, self.deps.predictions.append(group)));
+        let n = group.len() as u64;
+        self.commits.push_back((n, self.writing.watch(self.deps.predictions.append(group))));
     }
 }
 
@@ -356,6 +317,7 @@ impl Supervised for PredictionLogger {
                 Some(StoreError::Io(format!("{lost} records were lost in a restart of the prediction logger")));
         }
         self.posts.clear();
+        self.saving = false;
     }
 }
 
@@ -366,6 +328,9 @@ impl Handler<LogPrediction> for PredictionLogger {
         self.queued.fetch_sub(1, Relaxed);
         self.in_hand = u64::from(m.durable.is_none());
         fault_point!("prediction_logger.log");
+        if self.state.joiner.remembers(&m.record.model, m.record.id) {
+            self.state.repeats.insert(m.record.id);
+        }
         self.join_prediction(&reference(&m.record), m.record.time);
         fault_point!("prediction_logger.joined");
         if m.record.placement.segment.is_some() && !self.board.is_empty() {
@@ -374,6 +339,7 @@ impl Handler<LogPrediction> for PredictionLogger {
         // Seen by joins and monitors, but not on record: the answer says so.
         if let Err(e) = self.deps.predictions.accepting() {
             self.in_hand = 0;
+            self.writing.went_astray();
             self.tell_monitors(std::slice::from_ref(&m.record));
             match m.durable {
                 Some(durable) => drop(durable.send(Err(e))),
@@ -389,6 +355,7 @@ impl Handler<LogPrediction> for PredictionLogger {
         self.in_hand = 0;
         if self.state.group.len() >= GROUP || m.durable.is_some() {
             self.write_group();
+            self.save_if_due(ctx);
         }
         if let Some(durable) = m.durable
             && let Some((_, commit)) = self.commits.pop_back()
@@ -406,8 +373,9 @@ impl Handler<LogPrediction> for PredictionLogger {
 impl Handler<WriteGroup> for PredictionLogger {
     type Result = ();
 
-    fn handle(&mut self, _: WriteGroup, _: &mut Self::Context) {
+    fn handle(&mut self, _: WriteGroup, ctx: &mut Self::Context) {
         self.write_group();
+        self.save_if_due(ctx);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::generation::{Current, Declared, Generation};
 use crate::guard::{Escalation, Vitals};
 use crate::model_pool::{EvictIdleModels, ModelPool, Published};
 use crate::monitor::Monitor;
-use crate::prediction_logger::{FlushLog, PredictionLogger};
+use crate::prediction_logger::{FlushLog, PredictionLogger, SaveJoins};
 use crate::residents::Residents;
 use crate::retraining::{Neighbours, RetrainingOrchestrator};
 use crate::rollout::{Board, RolloutController};
@@ -316,6 +316,9 @@ impl System {
         // Only a restart is slower without it.
         if let Err(e) = self.feeds.send(SaveFeeds).await.map_err(gone)? {
             tracing::warn!(%e, "the watch over the feeds was not saved");
+        }
+        if let Err(e) = self.logger.send(SaveJoins).await.map_err(gone)? {
+            tracing::warn!(?e, "where joins and monitors stand was not saved; the next start reads more of the logs");
         }
         for shard in &self.current.load_full().features.shards {
             let saved = shard.send(SaveSnapshot).await.map_err(gone)?;

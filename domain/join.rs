@@ -1,7 +1,8 @@
 //! Joins outcomes to predictions, whichever comes first.
 //!
 //! `now` is always event time and should not go back. The result depends on the records and their
-//! `now`, not on how often `tick` is called. Nothing is persisted: the logs rebuild it.
+//! `now`, not on how often `tick` is called. What it knows can be saved, with what the logs held then; the logs alone
+//! rebuild it too.
 
 mod book;
 
@@ -9,7 +10,7 @@ use crate::fixed_hash;
 use crate::prediction::{OutcomeRecord, OutcomeStatus, OutcomeTarget, PredictionId, PredictionRecord};
 use crate::project::OutcomeSpec;
 use crate::time::{Span, Timestamp};
-use book::{Book, Key};
+use book::{Book, Key, Saved};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,6 +106,10 @@ pub struct JoinCounts {
     pub forgotten: u64,
 }
 
+/// What a joiner knows, in less room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedJoiner(Vec<Saved>);
+
 /// The joiner of all models that have an outcome.
 #[derive(Debug)]
 pub struct Joiner {
@@ -128,13 +133,34 @@ impl Joiner {
         self.books.retain(|model, _| specs.contains_key(model));
         for (model, spec) in specs {
             match self.books.get_mut(&model) {
-                Some(book) => book.expires_after = spec.expires_after,
+                Some(book) => book.follow(spec.expires_after, max_pending.max(1)),
                 None => {
                     let book = Book::new(&model, spec.expires_after, max_pending.max(1));
                     self.books.insert(model, book);
                 }
             }
         }
+    }
+
+    /// Enough to go on from here.
+    pub fn save(&self) -> SavedJoiner {
+        SavedJoiner(self.books.values().map(Saved::from).collect())
+    }
+
+    /// The joiner that was saved; `follow` brings the settings of today.
+    pub fn from_saved(saved: SavedJoiner) -> Self {
+        let books = saved.0.into_iter().map(Book::from).map(|b| (b.model().to_owned(), b));
+        Joiner { books: books.collect() }
+    }
+
+    /// Predictions that are remembered, of all models.
+    pub fn remembered(&self) -> usize {
+        self.books.values().map(Book::remembered).sum()
+    }
+
+    /// Whether this prediction was seen before and is not forgotten; never of a model without outcomes.
+    pub fn remembers(&self, model: &str, id: PredictionId) -> bool {
+        self.books.get(model).is_some_and(|b| b.remembers(id))
     }
 
     /// Whether outcomes of this model are joined.

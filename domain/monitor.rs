@@ -16,11 +16,12 @@ use crate::join::Joined;
 use crate::prediction::PredictionRecord;
 use crate::project::MonitorSpec;
 use crate::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use window::Window;
 
 /// The monitor of one model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Monitor {
     model: String,
     window: Span,

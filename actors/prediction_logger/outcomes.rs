@@ -83,7 +83,7 @@ impl PredictionLogger {
         fault_point!("prediction_logger.posted");
         // A duplicate of what is not written yet is acknowledged together with it.
         let wait = !changed.is_empty() || !self.posts.is_empty();
-        (results, wait.then(|| self.deps.outcomes.append(changed)))
+        (results, wait.then(|| self.writing.watch(self.deps.outcomes.append(changed))))
     }
 }
 
@@ -112,6 +112,7 @@ impl Handler<PostOutcomes> for PredictionLogger {
             return drop(m.done.send(Err(unavailable(e))));
         }
         let (results, commit) = self.post(m.outcomes, m.derived);
+        self.save_if_due(ctx);
         let Some(commit) = commit else { return drop(m.done.send(Ok(results))) };
         self.posted += 1;
         let number = self.posted;

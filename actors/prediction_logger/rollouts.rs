@@ -34,7 +34,7 @@ pub struct TellRollouts;
 
 impl PredictionLogger {
     pub(super) fn note_outcome(&mut self, joined: &Joined, at: Timestamp) {
-        if self.recovering || self.board.is_empty() {
+        if self.recovering() || self.board.is_empty() {
             return;
         }
         let label = match joined.change {

@@ -46,10 +46,10 @@ pub struct FeatureDrift {
     pub missing_reference: f64,
     pub missing: f64,
     /// One sentence.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub explanation: String,
     /// Both histograms; empty where they were not asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub bars: Vec<Bar>,
 }
 

@@ -10,6 +10,7 @@ use crate::prediction::{PredictionRecord, Verdict};
 use crate::project::DriftSpec;
 use crate::time::{Span, Timestamp};
 use crate::value::Value;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,14 +18,14 @@ use std::sync::Arc;
 const MAX_VERSIONS: usize = 8;
 
 /// Counts of one window, by column of the reference.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Counted {
     rows: u32,
     columns: Vec<Vec<u32>>,
     judged: Option<WindowDrift>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Tracked {
     /// `None`: the version brings none.
     reference: Option<Arc<Reference>>,
@@ -33,7 +34,7 @@ struct Tracked {
 }
 
 /// Watches what the versions of one model see and say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Watch {
     model: String,
     spec: DriftSpec,

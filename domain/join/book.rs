@@ -3,43 +3,46 @@
 use super::{Change, Expiry, JoinCounts, Joined, PARKED_FOR, PredictionRef};
 use crate::prediction::{OutcomeStatus, PredictionId};
 use crate::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What an outcome names; request ids by hash, which takes less memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Key {
     Id(PredictionId),
     Request(u128),
 }
 
 /// A label, or `None` for a void, with its revision.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Word {
     label: Option<bool>,
     revision: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum State {
     Pending,
     Settled(Word),
     Expired,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Entry {
     time: Timestamp,
     score: f64,
     request: Option<u128>,
     version: u16,
     state: State,
+    /// Its expiry has passed, and it is in `past`.
+    past: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Book {
     model: Arc<str>,
-    pub(super) expires_after: Span,
+    expires_after: Span,
     max: usize,
     pub(super) counts: JoinCounts,
     /// Entries refer to a version by position.
@@ -53,7 +56,71 @@ pub(super) struct Book {
     parked_since: BTreeSet<(Timestamp, Key)>,
 }
 
+/// A book as it is saved: what can be told from the entries is left out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Saved {
+    model: Arc<str>,
+    expires_after: Span,
+    max: usize,
+    counts: JoinCounts,
+    versions: Vec<Arc<str>>,
+    entries: Vec<(PredictionId, Entry)>,
+    parked: Vec<(Key, Timestamp, Word)>,
+}
+
+impl From<&Book> for Saved {
+    fn from(b: &Book) -> Saved {
+        Saved {
+            model: b.model.clone(),
+            expires_after: b.expires_after,
+            max: b.max,
+            counts: b.counts,
+            versions: b.versions.clone(),
+            entries: b.entries.iter().map(|(id, e)| (*id, *e)).collect(),
+            parked: b.parked.iter().map(|(key, (since, word))| (*key, *since, *word)).collect(),
+        }
+    }
+}
+
+impl From<Saved> for Book {
+    fn from(s: Saved) -> Book {
+        let mut book = Book { counts: s.counts, versions: s.versions, ..Book::new(&s.model, s.expires_after, s.max) };
+        for (id, entry) in &s.entries {
+            let order = if entry.past { &mut book.past } else { &mut book.living };
+            order.insert((entry.time, *id));
+            // Of several with one request id the newest counts; ids are in order of time.
+            if let Some(r) = entry.request {
+                book.by_request.insert(r, *id);
+            }
+        }
+        book.entries = s.entries.into_iter().collect();
+        for (key, since, word) in s.parked {
+            book.parked.insert(key, (since, word));
+            book.parked_since.insert((since, key));
+        }
+        book
+    }
+}
+
 impl Book {
+    pub(super) fn remembered(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn remembers(&self, id: PredictionId) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    pub(super) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Takes over changed settings.
+    pub(super) fn follow(&mut self, expires_after: Span, max: usize) {
+        (self.expires_after, self.max) = (expires_after, max);
+        self.keep_within_bound();
+    }
+
     pub(super) fn new(model: &str, expires_after: Span, max: usize) -> Self {
         Book {
             model: Arc::from(model),
@@ -75,7 +142,7 @@ impl Book {
             return None;
         }
         let version = self.version(&p.version);
-        let entry = Entry { time: p.time, score: p.score, request, version, state: State::Pending };
+        let entry = Entry { time: p.time, score: p.score, request, version, state: State::Pending, past: false };
         self.entries.insert(p.id, entry);
         self.living.insert((p.time, p.id));
         if let Some(r) = request {
@@ -135,9 +202,9 @@ impl Book {
         while let Some((time, id)) = self.living.first().copied().filter(|(t, _)| *t + self.expires_after <= now) {
             self.living.remove(&(time, id));
             self.past.insert((time, id));
-            if let Some(e) = self.entries.get_mut(&id)
-                && matches!(e.state, State::Pending)
-            {
+            let Some(e) = self.entries.get_mut(&id) else { continue };
+            e.past = true;
+            if matches!(e.state, State::Pending) {
                 e.state = State::Expired;
                 self.counts.pending -= 1;
                 self.counts.expired += 1;

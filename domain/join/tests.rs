@@ -205,3 +205,27 @@ fn a_changed_project_keeps_what_waits() {
     assert_eq!(joiner.tick(now + Span::hours(23)), []);
     assert_eq!(joiner.tick(now + Span::hours(25)).len(), 1);
 }
+
+proptest! {
+    /// What was saved and read back at any moment goes on as if nothing had happened.
+    #[test]
+    fn a_saved_joiner_goes_on(steps in proptest::collection::vec((0u8..12, any::<Option<bool>>(), 0u32..3, 0u8..4), 1..60), cut in 0usize..60) {
+        let run = |saved_at: Option<usize>| {
+            let (mut j, mut told) = (joiner(8), Vec::new());
+            for (i, (n, label, revision, kind)) in steps.iter().enumerate() {
+                if saved_at == Some(i) {
+                    let saved = serde_json::to_string(&j.save()).unwrap();
+                    j = Joiner::from_saved(serde_json::from_str(&saved).unwrap());
+                }
+                let now = at(i as i64 * 7);
+                match kind {
+                    0 | 1 => told.push(format!("{:?}", predict(&mut j, *n, now, now))),
+                    2 => told.push(format!("{:?}", j.on_outcome(&outcome(*n, *label, *revision), now))),
+                    _ => told.push(format!("{:?}", j.tick(now))),
+                }
+            }
+            (told, j.all_counts())
+        };
+        prop_assert_eq!(run(None), run(Some(cut % steps.len())));
+    }
+}

@@ -6,7 +6,7 @@ const SUB: u32 = 16;
 
 /// A histogram of microseconds: exact below 16, then 16 buckets per power of two (as HdrHistogram
 /// does), so that a quantile is at most 6.25 % too high. At most 464 buckets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     counts: Vec<u32>,
     n: u64,

@@ -6,6 +6,7 @@ use crate::join::Change;
 use crate::metrics::{Fixed, Quality, bin_of};
 use crate::prediction::{PredictionRecord, Verdict};
 use crate::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const SCORE_BINS: usize = 20;
@@ -34,7 +35,7 @@ impl Unseen {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Window {
     served: u64,
     errors: Named<u64>,

@@ -14,7 +14,7 @@ const BINS: usize = 10;
 pub(super) const DAY: Span = Span::days(1);
 
 /// Sums over matured answers of one version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cohort {
     pub n: u64,
     pub positives: u64,
@@ -95,7 +95,7 @@ impl Cohort {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Day {
     served: u64,
     voided: u64,
@@ -103,7 +103,7 @@ struct Day {
 }
 
 /// The days of one model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ledger {
     /// Scores at or above it got the positive label.
     threshold: f64,

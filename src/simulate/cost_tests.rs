@@ -54,6 +54,7 @@ fn a_prediction_allocates_little() {
         events: Arc::new(MemoryEvents::default()),
         predictions: Arc::new(MemoryPredictions::default()),
         outcomes: Arc::new(MemoryOutcomes::default()),
+        joins: Arc::new(crate::storage::memory::MemoryJoins::default()),
         features: Arc::new(MemoryFeatures::default()),
         rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
         loader: models.clone(),

@@ -4,7 +4,7 @@
 //! was on its way. The kinds of failure are those that a real disk has; each one has its name in `FAULTS`.
 
 use super::dice::Dice;
-use crate::storage::memory::{MemoryEvents, MemoryFeatures, MemoryOutcomes, MemoryPredictions};
+use crate::storage::memory::{MemoryEvents, MemoryFeatures, MemoryJoins, MemoryOutcomes, MemoryPredictions};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -239,11 +239,25 @@ impl PredictionLog for Handle<MemoryPredictions, Arc<PredictionRecord>> {
         self.0.shared.read("predictions.read")?;
         self.0.durable.scan(model, from, visit)
     }
+    fn position(&self) -> u64 {
+        self.0.durable.position()
+    }
+    fn scan_after(
+        &self,
+        position: u64,
+        visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.0.shared.read("predictions.read")?;
+        self.0.durable.scan_after(position, visit)
+    }
 }
 
 impl OutcomeLog for Handle<MemoryOutcomes, OutcomeRecord> {
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit {
         self.0.enqueue(records)
+    }
+    fn position(&self) -> u64 {
+        self.0.durable.position()
     }
     fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError> {
         self.0.shared.read("outcomes.read")?;
@@ -288,6 +302,7 @@ pub struct Disk {
     events: Arc<SlowLog<MemoryEvents, LoggedEvent>>,
     predictions: Arc<SlowLog<MemoryPredictions, Arc<PredictionRecord>>>,
     outcomes: Arc<SlowLog<MemoryOutcomes, OutcomeRecord>>,
+    joins: Arc<MemoryJoins>,
     features: Arc<SimFeatures>,
     shared: Arc<Shared>,
 }
@@ -300,6 +315,7 @@ impl Disk {
             events: SlowLog::new("events", MemoryEvents::default(), EventLog::append, &shared),
             predictions: SlowLog::new("predictions", MemoryPredictions::default(), PredictionLog::append, &shared),
             outcomes: SlowLog::new("outcomes", MemoryOutcomes::default(), OutcomeLog::append, &shared),
+            joins: Arc::default(),
             features: Arc::new(SimFeatures { durable: MemoryFeatures::default(), shared: shared.clone() }),
             shared,
         }
@@ -313,6 +329,9 @@ impl Disk {
     }
     pub fn outcomes(&self) -> Arc<dyn OutcomeLog> {
         Arc::new(Handle(self.outcomes.clone()))
+    }
+    pub fn joins(&self) -> Arc<dyn JoinStore> {
+        self.joins.clone()
     }
     pub fn features(&self) -> Arc<dyn FeatureStore> {
         self.features.clone()

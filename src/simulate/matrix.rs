@@ -103,6 +103,7 @@ impl Bench {
             events: disk.events(),
             predictions: disk.predictions(),
             outcomes: disk.outcomes(),
+            joins: disk.joins(),
             features: disk.features(),
             rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: models.clone(),

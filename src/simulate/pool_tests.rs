@@ -39,6 +39,7 @@ impl Bench {
             events: disk.events(),
             predictions: disk.predictions(),
             outcomes: disk.outcomes(),
+            joins: disk.joins(),
             features: disk.features(),
             rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: models.clone(),

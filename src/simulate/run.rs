@@ -196,6 +196,7 @@ impl World {
             events: self.disk.events(),
             predictions: self.disk.predictions(),
             outcomes: self.disk.outcomes(),
+            joins: self.disk.joins(),
             features: self.disk.features(),
             rollouts: Arc::new(crate::storage::memory::MemoryJournals::default()),
             loader: self.models.clone(),

@@ -289,6 +289,59 @@ pub fn decode_part<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     options().with_varint_encoding().deserialize(bytes).map_err(|e| CodecError::Corrupt(e.to_string()))
 }
 
+/// A file that is written and read whole: `[magic u8][version u8][0 0][crc32 u32 LE][len u64 LE][body, compressed]`.
+/// The checksum covers all after it and the kind.
+pub trait WholeFile: Serialize + DeserializeOwned {
+    const MAGIC: u8;
+    const VERSION: u8;
+}
+impl WholeFile for understudy_actors::prediction_logger::JoinSnapshot {
+    const MAGIC: u8 = 0x69;
+    const VERSION: u8 = 1;
+}
+
+/// Bytes before the body of a whole file.
+const FILE_HEADER: usize = 16;
+/// The body of a whole file decompressed: as much as 2 million remembered predictions of a few models take, several times.
+const MAX_FILE: usize = 4 << 30;
+
+fn file_checksum(head: &[u8], rest: &[u8]) -> [u8; 4] {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(head);
+    crc.update(rest);
+    crc.finalize().to_le_bytes()
+}
+
+pub fn encode_file<T: WholeFile>(content: &T) -> Result<Vec<u8>, CodecError> {
+    let failed = |e: &dyn std::fmt::Display| CodecError::TooLarge(e.to_string());
+    let body = options().with_varint_encoding().with_no_limit().serialize(content).map_err(|e| failed(&e))?;
+    if body.len() > MAX_FILE {
+        return Err(CodecError::TooLarge(format!("{} bytes", body.len())));
+    }
+    let mut out = vec![T::MAGIC, T::VERSION, 0, 0, 0, 0, 0, 0];
+    out.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    out.extend_from_slice(&zstd::bulk::compress(&body, 1).map_err(|e| failed(&e))?);
+    let crc = file_checksum(&out[..4], &out[8..]);
+    out[4..8].copy_from_slice(&crc);
+    Ok(out)
+}
+
+pub fn decode_file<T: WholeFile>(bytes: &[u8]) -> Result<T, CodecError> {
+    let corrupt = |what: &str| CodecError::Corrupt(what.to_owned());
+    let (head, body) = bytes.split_at_checked(FILE_HEADER).ok_or_else(|| corrupt("shorter than its header"))?;
+    if head[0] != T::MAGIC || file_checksum(&head[..4], &bytes[8..]) != head[4..8] {
+        return Err(corrupt("checksum differs"));
+    }
+    if head[1] != T::VERSION {
+        return Err(CodecError::Newer { found: head[1], known: T::VERSION });
+    }
+    let size = u64::from_le_bytes(head[8..].try_into().map_err(|_| corrupt("header"))?);
+    let size = usize::try_from(size).ok().filter(|s| *s <= MAX_FILE).ok_or_else(|| corrupt("announces too much"))?;
+    let body = zstd::bulk::decompress(body, size).map_err(|e| CodecError::Corrupt(e.to_string()))?;
+    let read = options().with_varint_encoding().with_limit(body.len() as u64).deserialize(&body);
+    read.map_err(|e| CodecError::Corrupt(e.to_string()))
+}
+
 /// Which records a block takes, and its body.
 pub type Run = (Range<usize>, Vec<u8>);
 

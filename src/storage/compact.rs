@@ -1,5 +1,6 @@
 //! Compaction: the logs written anew without the dead space that the engine leaves, swapped in at the end.
 
+use super::joins::JOINS;
 use super::report::OpenError;
 use super::segment::{io, sync_dir};
 use std::fs;
@@ -37,6 +38,11 @@ pub fn commit(dir: &Path) -> Result<(), OpenError> {
 /// Every step can be repeated: a part that is not in `WORK` any more was swapped before.
 fn swap(dir: &Path) -> Result<(), OpenError> {
     let work = dir.join(WORK);
+    // It counts by the positions of the old logs.
+    match fs::remove_file(dir.join(JOINS)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(&dir.join(JOINS), e).into()),
+        _ => {}
+    }
     for part in PARTS {
         let (new, now, old) = (work.join(part), dir.join(part), work.join(format!("old-{part}")));
         if !new.exists() {

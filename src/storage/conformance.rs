@@ -194,6 +194,48 @@ fn a_repeated_prediction_id_keeps_the_first_record() {
 }
 
 #[test]
+fn predictions_after_a_position_as_they_came() {
+    on_both(|open| {
+        let p = open();
+        // Ids that do not grow with the position, over more than one segment.
+        let all: Vec<_> = (0..6000u64).map(|i| prediction((i * 7919) % 6000 * 60_000, i, "a")).collect();
+        for commit in all.chunks(40) {
+            let mut commit: Vec<_> = commit.iter().cloned().map(Arc::new).collect();
+            commit.sort_by_key(|r| r.id);
+            wait(p.predictions.append(commit)).unwrap();
+        }
+        let mut opened = Some(p);
+        for _ in 0..2 {
+            let p = opened.take().unwrap_or_else(&mut *open);
+            assert_eq!(p.predictions.position(), 6000);
+            for position in [0, 40, 2960, 5960, 6000, 7000] {
+                let mut seen = Vec::new();
+                let mut visit = |r: PredictionRecord| {
+                    seen.push(r.id.0);
+                    Continue(())
+                };
+                p.predictions.scan_after(position, &mut visit).unwrap();
+                let mut expected: Vec<_> = all.iter().skip(position as usize).map(|r| r.id.0).collect();
+                assert_eq!(seen.len(), expected.len(), "{position}");
+                for (seen, expected) in seen.chunks(40).zip(expected.chunks_mut(40)) {
+                    let mut seen = seen.to_vec();
+                    seen.sort_unstable();
+                    expected.sort_unstable();
+                    assert_eq!(seen, expected, "{position}");
+                }
+            }
+            let mut seen = 0;
+            let mut visit = |_| {
+                seen += 1;
+                if seen == 7 { Break(()) } else { Continue(()) }
+            };
+            p.predictions.scan_after(100, &mut visit).unwrap();
+            assert_eq!(seen, 7);
+        }
+    });
+}
+
+#[test]
 fn outcomes_in_order_of_arrival() {
     on_both(|open| {
         let p = open();
@@ -202,6 +244,7 @@ fn outcomes_in_order_of_arrival() {
         let mut opened = Some(p);
         for _ in 0..2 {
             let p = opened.take().unwrap_or_else(&mut *open);
+            assert_eq!(p.outcomes.position(), 900);
             for from in [0, 1, 450, 899, 900] {
                 let mut seen = Vec::new();
                 p.outcomes

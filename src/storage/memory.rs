@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-use understudy_actors::ports::{Commit, EventLog, FeatureStore, OutcomeLog, PredictionLog, RolloutJournal, StoreError};
+use understudy_actors::ports::{
+    Commit, EventLog, FeatureStore, JoinStore, OutcomeLog, PredictionLog, RolloutJournal, StoreError,
+};
+use understudy_actors::prediction_logger::JoinSnapshot;
 use understudy_actors::rollout::JournalLine;
 use understudy_domain::entity::EntityHash;
 use understudy_domain::event::LoggedEvent;
@@ -66,22 +69,31 @@ impl EventLog for MemoryEvents {
 }
 
 #[derive(Default)]
-pub struct MemoryPredictions(Mutex<BTreeMap<PredictionId, Arc<PredictionRecord>>>);
+struct Predictions {
+    by_id: BTreeMap<PredictionId, Arc<PredictionRecord>>,
+    /// As they came.
+    order: Vec<PredictionId>,
+}
+
+#[derive(Default)]
+pub struct MemoryPredictions(Mutex<Predictions>);
 
 impl PredictionLog for MemoryPredictions {
     fn append(&self, records: Vec<Arc<PredictionRecord>>) -> Commit {
         let mut all = lock(&self.0);
         for r in records {
-            all.entry(r.id).or_insert(r);
+            all.order.push(r.id);
+            all.by_id.entry(r.id).or_insert(r);
         }
         done(Ok(()))
     }
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError> {
-        Ok(lock(&self.0).get(&id).map(|r| PredictionRecord::clone(r)))
+        Ok(lock(&self.0).by_id.get(&id).map(|r| PredictionRecord::clone(r)))
     }
     fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError> {
         let all = lock(&self.0);
         Ok(all
+            .by_id
             .values()
             .rev()
             .filter(|r| model.is_none_or(|m| m == r.model))
@@ -98,7 +110,7 @@ impl PredictionLog for MemoryPredictions {
         let mut next = Some(from);
         while let Some(from) = next {
             let page: Vec<_> =
-                lock(&self.0).range(from..).take(PAGE).map(|(_, r)| PredictionRecord::clone(r)).collect();
+                lock(&self.0).by_id.range(from..).take(PAGE).map(|(_, r)| PredictionRecord::clone(r)).collect();
             next = page.last().and_then(|r| r.id.0.checked_add(1)).map(PredictionId);
             for r in page {
                 if model.is_none_or(|m| m == r.model) && visit(r).is_break() {
@@ -107,6 +119,35 @@ impl PredictionLog for MemoryPredictions {
             }
         }
         Ok(())
+    }
+    fn position(&self) -> u64 {
+        lock(&self.0).order.len() as u64
+    }
+    fn scan_after(
+        &self,
+        position: u64,
+        visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let all = lock(&self.0);
+        let after = all.order.iter().skip(position as usize).filter_map(|id| all.by_id.get(id));
+        let after: Vec<_> = after.map(|r| PredictionRecord::clone(r)).collect();
+        drop(all);
+        let _ = after.into_iter().try_for_each(visit);
+        Ok(())
+    }
+}
+
+/// Kept as bytes, as a file would.
+#[derive(Default)]
+pub struct MemoryJoins(Mutex<Option<Vec<u8>>>);
+
+impl JoinStore for MemoryJoins {
+    fn save(&self, snapshot: &JoinSnapshot) -> Result<(), StoreError> {
+        *lock(&self.0) = Some(super::codec::encode_file(snapshot)?);
+        Ok(())
+    }
+    fn load(&self) -> Result<Option<JoinSnapshot>, StoreError> {
+        lock(&self.0).as_deref().map(|bytes| Ok(super::codec::decode_file(bytes)?)).transpose()
     }
 }
 
@@ -117,6 +158,9 @@ impl OutcomeLog for MemoryOutcomes {
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit {
         lock(&self.0).extend(records);
         done(Ok(()))
+    }
+    fn position(&self) -> u64 {
+        lock(&self.0).len() as u64
     }
     fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError> {
         visit_pages(&self.0, from as usize, visit)

@@ -68,7 +68,7 @@ impl Layout for PredictionRecord {
 }
 
 /// The records of a block; none of a damaged one, which is reported.
-fn decode(
+pub(super) fn decode(
     files: &LogFiles<PredictionRecord>,
     segment: u32,
     key: &[u8],
@@ -226,6 +226,18 @@ impl PredictionLog for SegmentedLog<PredictionRecord> {
             }
             (back_ms, until) = (back_ms.saturating_mul(4), from);
         }
+    }
+
+    fn position(&self) -> u64 {
+        self.files.position()
+    }
+
+    fn scan_after(
+        &self,
+        position: u64,
+        visit: &mut dyn FnMut(PredictionRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.visit_after(position, visit)
     }
 
     /// Merges overlapping blocks; in memory are only the blocks around the current id. An id that

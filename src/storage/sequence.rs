@@ -166,6 +166,9 @@ impl OutcomeLog for SegmentedLog<OutcomeRecord> {
     fn append(&self, records: Vec<OutcomeRecord>) -> Commit {
         self.append_records(records)
     }
+    fn position(&self) -> u64 {
+        self.files.position()
+    }
     fn scan(&self, from: u64, visit: &mut dyn FnMut(OutcomeRecord) -> ControlFlow<()>) -> Result<(), StoreError> {
         // Outside, positions count from 0 (how many came before); inside from 1.
         self.scan_positions(from.saturating_add(1), visit)

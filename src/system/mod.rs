@@ -16,6 +16,7 @@ use crate::config::{self, Project};
 use crate::gateway::{self, Connections, Edge, GatewayLimits};
 use crate::runtime;
 use crate::storage::feeds::FeedFile;
+use crate::storage::joins::JoinFile;
 use crate::storage::journal::{AlertFile, FileJournal};
 use crate::storage::{Durability, RolloutJournals, Store, StoreOptions, tombstones};
 use crate::telemetry::{self, Readings, Telemetry};
@@ -200,6 +201,7 @@ async fn run(
         events: Arc::new(Filtered { log: store.events(), erasures: erasures.clone() }),
         predictions: Arc::new(Filtered { log: store.predictions(), erasures: erasures.clone() }),
         outcomes: Arc::new(Filtered { log: store.outcomes(), erasures: erasures.clone() }),
+        joins: Arc::new(JoinFile::new(&data, store.durability())),
         features,
         rollouts: Arc::new(rollouts),
         loader: registry.clone(),
