@@ -178,7 +178,7 @@ impl Supervised for Monitor {
     fn restarting(&mut self, _: &mut Self::Context) {
         // What was being counted when it panicked may be what it panics of.
         let lost = match std::mem::take(&mut self.in_hand) {
-            0 => self.since.pop().map_or(0, |input| input.len()),
+            0 => self.since.pop().map_or(0, |input| input.inputs()),
             in_hand => in_hand,
         };
         self.counts = self.checkpoint.clone();

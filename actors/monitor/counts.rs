@@ -26,7 +26,7 @@ pub enum Input {
 }
 
 impl Input {
-    pub fn len(&self) -> u64 {
+    pub fn inputs(&self) -> u64 {
         match self {
             Input::Served(records) => records.len() as u64,
             _ => 1,
