@@ -226,3 +226,60 @@ fn a_newer_record_and_a_second_process_are_refused() {
     assert!(e.contains("written by a newer version of understudy (record version 200"), "{e}");
     assert!(!shop.data("quarantine").exists());
 }
+
+/// What the monitor counted is there after an end of any kind, from what was saved and from the logs alone.
+#[test]
+fn a_start_goes_on_where_joins_and_monitors_stood() {
+    let shop = Shop::new();
+    train(&shop);
+    let saved = shop.data("joins.snapshot");
+    let ask = |client: &Client, n: u32| {
+        let time = format!("2025-02-01T00:{:02}:{:02}Z", n / 60, n % 60);
+        let body =
+            json!({"request_id": format!("q{n}"), "entities": {"customer": "c1"}, "context": {"amount": f64::from(n)}});
+        let (status, answer) = client.json("/v1/models/returns/predict", &body).expect("an answer");
+        assert_eq!(status, 200, "{answer}");
+        if n.is_multiple_of(2) {
+            let outcome =
+                json!({"model": "returns", "request_id": format!("q{n}"), "label": n.is_multiple_of(4), "time": time});
+            let (status, result) = client.json("/v1/outcomes", &outcome).expect("an answer");
+            assert_eq!(status, 202, "{result}");
+        }
+    };
+    let counted = |client: &Client| {
+        let (status, report) = client.get("/v1/models/returns/monitor").expect("an answer");
+        assert_eq!(status, 200, "{report}");
+        let total = &report["total"];
+        let matured = total["outcomes"]["matured"].as_u64().expect("a number");
+        (total["requests"].as_u64().expect("a number"), matured, total["labels"].clone(), total["scores"].clone())
+    };
+    let set = ["prediction_log.mode=sync", "server.drain=0s"];
+    let (server, client) = shop.serve(&set);
+    (0..60).for_each(|n| ask(&client, n));
+    let first = counted(&client);
+    assert_eq!((first.0, first.1), (60, 30));
+    assert!(!saved.exists(), "nothing was saved yet");
+    server.stop();
+    assert!(saved.exists(), "an orderly end saves");
+
+    let (mut server, client) = shop.serve(&set);
+    assert_eq!(counted(&client), first);
+    (60..90).for_each(|n| ask(&client, n));
+    let second = counted(&client);
+    assert_eq!((second.0, second.1), (90, 45));
+    server.kill();
+    // From the save and the logs after it, with one that is damaged, and with none.
+    let whole = std::fs::read(&saved).expect("it is there");
+    for content in [Some(whole.clone()), Some(whole[..whole.len() / 2].to_vec()), None] {
+        match content {
+            Some(bytes) => std::fs::write(&saved, bytes).expect("written"),
+            None => std::fs::remove_file(&saved).expect("removed"),
+        }
+        let (mut server, client) = shop.serve(&set);
+        assert_eq!(counted(&client), second);
+        let again = json!({"model": "returns", "request_id": "q0", "label": true, "time": "2025-02-01T00:00:00Z"});
+        let (_, result) = client.json("/v1/outcomes", &again).expect("an answer");
+        assert_eq!(result["status"], "duplicate", "{result}");
+        server.kill();
+    }
+}

@@ -62,6 +62,14 @@ impl Server {
         }
     }
 
+    /// As by SIGTERM: an orderly end.
+    pub fn stop(mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = self.child.wait();
+        }
+    }
+
     /// As by `kill -9`.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
