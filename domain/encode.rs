@@ -123,6 +123,12 @@ impl Encoder {
         self.columns.iter().map(Column::width).sum()
     }
 
+    /// Where the number of a numeric feature stands in the input; `None` for a category.
+    pub fn position(&self, feature: usize) -> Option<usize> {
+        let numeric = matches!(self.columns.get(feature)?, Column::Numeric { .. });
+        numeric.then(|| self.columns[..feature].iter().map(Column::width).sum())
+    }
+
     /// (first position, vocabulary size) of each category feature.
     pub fn categories(&self) -> Vec<(usize, usize)> {
         let mut at = 0;

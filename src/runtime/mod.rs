@@ -12,6 +12,7 @@ pub(crate) mod random;
 mod registry;
 pub(crate) mod train;
 mod trees;
+pub(crate) mod variant;
 mod warm_up;
 
 pub use registry::Registry;

@@ -8,7 +8,7 @@ mod spec;
 
 pub use ndjson::{Lines, open_events};
 pub use recording::{Recording, open_recording, open_recording_file};
-pub use spec::{DemoSpec, IdSpec, RecordingSpec, TableSpec, TemplateSpec, TimeSpec, WhenSpec};
+pub use spec::{DemoRollout, DemoSpec, IdSpec, Made, RecordingSpec, TableSpec, TemplateSpec, TimeSpec, WhenSpec};
 
 use understudy_domain::event::Event;
 use understudy_domain::time::Timestamp;

@@ -19,7 +19,7 @@ pub struct RecordingSpec {
 }
 
 /// Where a demo stops to train, in stream time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DemoSpec {
     pub train_until: Timestamp,
@@ -28,6 +28,35 @@ pub struct DemoSpec {
     pub quick_until: Timestamp,
     /// Weeks that begin from here on are what the ways of mending a model are compared by; all if not said.
     pub compare_from: Option<Timestamp>,
+    /// Challengers that are rolled out meanwhile, in this order, one after another.
+    #[serde(default)]
+    pub rollouts: Vec<DemoRollout>,
+}
+
+/// A challenger of a demo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemoRollout {
+    /// What it is called when it is told of.
+    pub challenger: String,
+    pub model: String,
+    /// Not before; a quick run brings it in as soon as the one before has ended.
+    pub from: Timestamp,
+    pub made: Made,
+}
+
+/// How a challenger is made from the versions that were trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Made {
+    /// The champion of another model of the project, with the same inputs.
+    Of { model: String },
+    /// The champion, surer of itself: its logits times `factor`.
+    Surer { factor: f32 },
+    /// The champion behind a gate that overflows where `feature` is above this, so that the answer is no number there.
+    Overflowing { feature: String, above: f64 },
+    /// The champion as the mean of `copies` of itself, and the median time of an answer that it declares.
+    Slow { copies: usize, declared_latency_us: u32 },
 }
 
 /// A CSV table with a header line. An empty field is null.

@@ -34,7 +34,7 @@ pub struct Pace {
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch: u32,
     /// `max`, or how many times faster than real time: `3600x`
-    #[arg(long, default_value = "max", value_parser = speed)]
+    #[arg(long, visible_alias = "replay-speed", default_value = "max", value_parser = speed)]
     pub speed: Speed,
 }
 

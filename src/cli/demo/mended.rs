@@ -1,6 +1,6 @@
 //! `demo --loop` and `replay --retrain`: one replay, every model mended in one way or in four.
 
-use super::{arms, dates, fresh, play, project};
+use super::{How, arms, dates, fresh, play, project};
 use crate::cli::args::{DemoArgs, Pace, RetrainMode};
 use crate::cli::error::{CliError, Result, at_path};
 use crate::cli::features::{Scratch, stream_overrides};
@@ -42,7 +42,7 @@ pub fn side_by_side(ctx: &Context, args: &DemoArgs, project: &Path, ways: &[arms
     fresh(&data)?;
     let lines = source::recording(project)?;
     let server = ctx.start(&copy.0, stream_overrides(&data))?;
-    let run = play(ctx, args, &server, lines, &dates, Some(&armed))?;
+    let run = play(ctx, args, &server, lines, &dates, How::Armed(&armed))?;
     let jobs = retrain::flat(&retrain::loops(&server.client, None)?);
     let from = dates.compare_from.filter(|_| !args.quick);
     let summaries = arms::summaries(&armed, &run.weeks, &jobs, from);

@@ -3,6 +3,7 @@
 
 mod arms;
 mod mended;
+mod rollouts;
 mod totals;
 mod weeks;
 
@@ -31,6 +32,7 @@ struct Run {
     algorithms: BTreeMap<String, String>,
     weeks: Vec<Week>,
     totals: Totals,
+    rollouts: Vec<rollouts::Told>,
     tally: Tally,
     wall_s: f64,
     train_s: f64,
@@ -54,7 +56,7 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Result {
     let lines = source::recording(&project)?;
     let server = ctx.start(&project, stream_overrides(&data))?;
     let reference = totals::reference(&project);
-    let run = play(ctx, args, &server, lines, &dates, None)?;
+    let run = play(ctx, args, &server, lines, &dates, How::Plain(&data))?;
     conclude(ctx, args, &project, &run, &reference)?;
     if args.stay {
         stay(ctx, &server, &run)?;
@@ -102,7 +104,7 @@ fn play(
     server: &Server,
     lines: source::Lines,
     dates: &DemoSpec,
-    armed: Option<&[arms::Armed]>,
+    how: How<'_>,
 ) -> Result<Run> {
     let (train_at, end) = match args.quick {
         true => (dates.quick_train_until, Some(dates.quick_until)),
@@ -117,7 +119,15 @@ fn play(
         weeks: Vec::new(),
         mark: (Instant::now(), 0),
         calendar: Calendar::new(train_at),
-        armed,
+        algorithms: BTreeMap::new(),
+        armed: match how {
+            How::Plain(_) => None,
+            How::Armed(armed) => Some(armed),
+        },
+    };
+    let mut challengers = match how {
+        How::Plain(data) => rollouts::Rollouts::new(&dates.rollouts, args.quick, data, train_at),
+        How::Armed(_) => rollouts::Rollouts::new(&[], false, Path::new(""), train_at),
     };
     let mut sender = Sender::new(&server.client, "/v1/replay", &args.pace);
     let bar = progress(ctx.quiet);
@@ -138,6 +148,12 @@ fn play(
             sender.flush()?;
             bar.suspend(|| stage.close(week, sender.tally.lines))?;
         }
+        if train_s.is_some() && challengers.is_due(line.at) {
+            sender.flush()?;
+            if let Some(said) = challengers.look(&server.client, line.at)? {
+                bar.suspend(|| stage.say(&said, line.at));
+            }
+        }
         last = line.at;
         if sender.push(&line)? {
             bar.set_position(sender.tally.lines);
@@ -151,9 +167,20 @@ fn play(
     while let Some(week) = stage.calendar.unfinished(last) {
         stage.close(week, sender.tally.lines)?;
     }
+    challengers.close(&server.client)?;
     let wall_s = started.elapsed().as_secs_f64();
-    let (algorithms, totals) = stage.totals(train_at)?;
-    Ok(Run { models: stage.models, algorithms, weeks: stage.weeks, totals, tally: sender.tally, wall_s, train_s, last })
+    let (totals, algorithms) = (stage.totals(train_at)?, stage.algorithms);
+    let (tally, rollouts) = (sender.tally, challengers.told);
+    Ok(Run { models: stage.models, algorithms, weeks: stage.weeks, totals, rollouts, tally, wall_s, train_s, last })
+}
+
+/// What is shown.
+#[derive(Clone, Copy)]
+enum How<'a> {
+    /// The project's models and its challengers; the server's data are here.
+    Plain(&'a Path),
+    /// Ways of mending a model, compared.
+    Armed(&'a [arms::Armed]),
 }
 
 /// Everything that changes while the stream runs.
@@ -165,6 +192,8 @@ struct Stage<'a> {
     /// When the current week began on the wall clock, and the lines sent by then.
     mark: (Instant, u64),
     calendar: Calendar,
+    /// Of each model's first version.
+    algorithms: BTreeMap<String, String>,
     /// The ways of mending that are compared, if that is what is shown.
     armed: Option<&'a [arms::Armed]>,
 }
@@ -176,12 +205,21 @@ impl Stage<'_> {
             let job = models::wait_for_training(&self.server.client, m, self.ctx.quiet)?;
             let rows = count(job["rows"].as_u64().unwrap_or(0));
             self.ctx.note(&format!("trained {m} {} on {rows} rows until {at}", output::cell(&job["version"])));
+            let status = self.server.client.get(&format!("/v1/models/{}", client::encode(m)))?;
+            self.algorithms.insert(m.clone(), output::cell(&status["provenance"]["algorithm"]).to_lowercase());
         }
         if !self.ctx.json {
             let heading = self.armed.map_or_else(|| weeks::heading(&self.models), arms::heading);
             output::line(&heading);
         }
         Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Between the weeks.
+    fn say(&self, text: &str, at: Timestamp) {
+        if !self.ctx.json {
+            output::line(&format!("  {} {text}", at.to_string().get(..10).unwrap_or_default()));
+        }
     }
 
     fn close(&mut self, start: Timestamp, lines: u64) -> Result {
@@ -197,18 +235,16 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Each model's algorithm and its figures over all weeks.
-    fn totals(&self, from: Timestamp) -> Result<(BTreeMap<String, String>, Totals)> {
-        let (mut algorithms, mut totals) = (BTreeMap::new(), Totals::new());
+    /// Each model's figures over all weeks.
+    fn totals(&self, from: Timestamp) -> Result<Totals> {
+        let mut totals = Totals::new();
         for m in &self.models {
             let path = format!("/v1/models/{}", client::encode(m));
-            let status = self.server.client.get(&path)?;
-            algorithms.insert(m.clone(), output::cell(&status["provenance"]["algorithm"]).to_lowercase());
             let q = client::query(&[("from", Some(from.floor(weeks::WEEK).to_string()))]);
             let answer = self.server.client.get(&format!("{path}/monitor{q}"))?;
             totals.insert(m.clone(), totals::of(&answer));
         }
-        Ok((algorithms, totals))
+        Ok(totals)
     }
 }
 
@@ -228,11 +264,12 @@ fn conclude(ctx: &Context, args: &DemoArgs, project: &Path, run: &Run, reference
                 )
             })
             .collect();
-        output::json(&json!({"weeks": run.weeks, "total": total, "reference": reference, "counts": run.tally,
-            "train_s": run.train_s, "wall_s": run.wall_s}));
+        output::json(&json!({"weeks": run.weeks, "total": total, "reference": reference, "rollouts": run.rollouts,
+            "counts": run.tally, "train_s": run.train_s, "wall_s": run.wall_s}));
     } else {
         output::line("");
         output::put(&totals::print(&run.totals, &run.algorithms, reference));
+        output::put(&rollouts::print(&run.rollouts));
         output::line(&format!(
             "{} events, {} predictions, {} matured outcomes, {} rejected in {:.1} s (training {:.1} s)",
             count(run.tally.lines),
@@ -291,6 +328,7 @@ fn describe(project: &Path, args: &DemoArgs, run: &Run, reference: &[Reference])
                 rows: totals::rows(&run.totals, &run.algorithms, reference),
             },
             calibration(run),
+            rolled_out(run),
         ],
         x: run.weeks.iter().map(|w| w.week.clone()).collect(),
         plots: vec![
@@ -332,6 +370,23 @@ fn calibration(run: &Run) -> report::Table {
         title: "Said and seen".into(),
         note: "Mean score beside the observed positive share; a calibrated model keeps the gap near zero.".into(),
         headers: ["week", "model", "n", "mean score", "observed", "gap"].map(str::to_string).to_vec(),
+        rows,
+    }
+}
+
+/// The challengers, step by step.
+fn rolled_out(run: &Run) -> report::Table {
+    let mut rows = Vec::new();
+    for told in &run.rollouts {
+        for step in told.report["timeline"].as_array().into_iter().flatten() {
+            let of = |key: &str| output::cell(&step[key]);
+            rows.push(vec![told.challenger.clone(), of("at"), of("standing"), of("share"), of("reason")]);
+        }
+    }
+    report::Table {
+        title: "Challengers".into(),
+        note: "What was rolled out meanwhile; each step was decided by the server itself.".into(),
+        headers: ["challenger", "time", "state", "share", "reason"].map(str::to_string).to_vec(),
         rows,
     }
 }

@@ -171,14 +171,33 @@ pub fn timeline(told: &Value) -> String {
     for step in told["timeline"].as_array().into_iter().flatten() {
         let at = cell(&step["at"]);
         let at = at.get(..16).unwrap_or(&at).replace('T', " ");
-        text.push_str(&format!(
-            "  {at}  {:<12} {:>5}  {}\n",
-            cell(&step["standing"]),
-            cell(&step["share"]),
-            cell(&step["reason"])
-        ));
+        let head = format!("  {at}  {:<12} {:>5}  ", cell(&step["standing"]), cell(&step["share"]));
+        text.push_str(&wrapped(&head, &cell(&step["reason"])));
     }
     text
+}
+
+/// `head`, then the words of `text` beside it in as many lines of 80 columns as they need.
+pub fn wrapped(head: &str, text: &str) -> String {
+    const WIDTH: usize = 80;
+    let indent = head.chars().count();
+    let (mut out, mut at) = (head.to_owned(), indent);
+    for word in text.split_whitespace() {
+        let long = word.chars().count();
+        if at > indent && at + 1 + long > WIDTH {
+            out.truncate(out.trim_end().len());
+            out.push_str(&format!("\n{:indent$}", ""));
+            at = indent;
+        } else if at > indent {
+            out.push(' ');
+            at += 1;
+        }
+        out.push_str(word);
+        at += long;
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
 }
 
 fn aa(ctx: &Context, report: &Value) -> Result {
