@@ -179,9 +179,8 @@ mod tests {
             order
         };
         assert_eq!(order(&sure), order(&was));
-        let spread = |scores: &[f64]| {
-            scores.iter().copied().fold(0.0, f64::max) - scores.iter().copied().fold(1.0, f64::min)
-        };
+        let spread =
+            |scores: &[f64]| scores.iter().copied().fold(0.0, f64::max) - scores.iter().copied().fold(1.0, f64::min);
         assert!(spread(&sure) > spread(&was));
         assert!(slow(base, 65, 1).is_err());
     }

@@ -380,7 +380,7 @@ fn rolled_out(run: &Run) -> report::Table {
     for told in &run.rollouts {
         for step in told.report["timeline"].as_array().into_iter().flatten() {
             let of = |key: &str| output::cell(&step[key]);
-            rows.push(vec![told.challenger.clone(), of("at"), of("standing"), of("share"), of("reason")]);
+            rows.push(vec![told.name.clone(), of("at"), of("standing"), of("share"), of("reason")]);
         }
     }
     report::Table {

@@ -19,7 +19,8 @@ const DAY: Span = Span::days(1);
 /// What became of a challenger.
 #[derive(Clone, Debug, Serialize)]
 pub struct Told {
-    pub challenger: String,
+    /// Of the challenger, in the recording.
+    pub name: String,
     /// Every verdict was computed again from the journal, every count from the logs.
     pub verified: bool,
     /// The rollout's report: id, state, reason, timeline, criteria.
@@ -81,7 +82,7 @@ impl Rollouts {
         let of = |what: &str| format!("/v1/rollouts/{}/{what}", encode(&id));
         let report = client.get(&of("report"))?;
         let verified = client.get(&of("verify"))?["same"] == true;
-        self.told.push(Told { challenger: plan.challenger, verified, report });
+        self.told.push(Told { name: plan.challenger, verified, report });
         Ok(())
     }
 
@@ -118,7 +119,7 @@ pub fn print(told: &[Told]) -> String {
     let mut text = String::new();
     for t in told {
         let verified = if t.verified { "recomputed from the logs: the same" } else { "RECOMPUTED: NOT THE SAME" };
-        text.push_str(&format!("\n{} ({verified})\n{}", t.challenger, rollout::timeline(&t.report)));
+        text.push_str(&format!("\n{} ({verified})\n{}", t.name, rollout::timeline(&t.report)));
     }
     text
 }
