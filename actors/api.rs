@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use understudy_domain::blame::Suspect;
+use understudy_domain::drift::DriftCase;
 use understudy_domain::entity::EntityIds;
 use understudy_domain::event::{IngestOutcome, LoggedEvent};
 use understudy_domain::model::{Provenance, Signature};
@@ -210,6 +212,21 @@ pub struct Behind {
     pub features: Vec<String>,
     /// The newest event; `None` if it is no longer in the log, or was not found near its time of arrival.
     pub event: Option<LoggedEvent>,
+}
+
+/// The drift of one feature, and where it comes from.
+#[derive(Clone, Debug, Serialize)]
+pub struct DriftExplanation {
+    pub model: String,
+    pub feature: String,
+    /// One sentence.
+    pub verdict: String,
+    /// The likeliest first.
+    pub suspects: Vec<Suspect>,
+    /// Event types that the feature is made of.
+    pub reads: Vec<String>,
+    #[serde(flatten)]
+    pub case: DriftCase,
 }
 
 /// Health of one supervised actor.

@@ -6,6 +6,7 @@
 mod admin;
 mod arms;
 mod behind;
+mod drifting;
 mod erase;
 mod predict;
 mod replay;

@@ -1,7 +1,7 @@
 //! Process-wide counts that every actor and cell adds to; `/metrics` and `/v1/system` read them.
 //! Decisions never do: they run on the monitor's windows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock};
 use xxhash_rust::xxh3::Xxh3;
@@ -49,6 +49,31 @@ impl Family {
     }
 }
 
+/// Values that go up and down, with a bounded set of labels; further ones are left out.
+#[derive(Default)]
+pub struct Gauges {
+    cells: RwLock<BTreeMap<Vec<String>, f64>>,
+}
+
+/// Label sets of gauges: those of features are many.
+const MAX_GAUGES: usize = 2000;
+
+impl Gauges {
+    pub fn set(&self, labels: &[&str], value: f64) {
+        let key: Vec<String> = labels.iter().map(|l| (*l).to_owned()).collect();
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        if cells.len() < MAX_GAUGES || cells.contains_key(&key) {
+            cells.insert(key, value);
+        }
+    }
+
+    /// Label sets and values, in order of the labels.
+    pub fn read(&self) -> Vec<(Vec<String>, f64)> {
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        cells.iter().map(|(labels, value)| (labels.clone(), *value)).collect()
+    }
+}
+
 /// All counts. Names match the metric inventory.
 #[derive(Default)]
 pub struct Counters {
@@ -78,6 +103,16 @@ pub struct Counters {
     pub feed_findings: Family,
     /// {alertname, state}: what was told
     pub alerts: Family,
+    /// {model, feature, against}: stability index of the last window judged, beyond what is usual
+    pub drift: Gauges,
+    /// {model, measure}: quality of the last mature window
+    pub quality: Gauges,
+    /// {model}: share of the canary, 0 to 1
+    pub rollout_share: Gauges,
+    /// {model, criterion, towards}: log e-value over what it takes
+    pub rollout_evidence: Gauges,
+    /// {model, verdict}: rollouts that ended
+    pub rollout_verdicts: Family,
     pub log_dropped: AtomicU64,
     pub cold_loads: AtomicU64,
 }

@@ -20,12 +20,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use understudy_domain::alert::{Resolved, Signal};
 use understudy_domain::catalog::ModelPlan;
-use understudy_domain::drift::{DriftReport, State, WindowDrift};
+use understudy_domain::drift::{Against, DriftCase, DriftReport, State, WindowDrift};
 use understudy_domain::join::Joined;
 use understudy_domain::monitor::{Gap, MonitorReport};
 use understudy_domain::prediction::PredictionRecord;
 use understudy_domain::retraining::Ledger;
-use understudy_domain::time::Timestamp;
+use understudy_domain::time::{Span, Timestamp};
 
 /// Inputs (a group of predictions is one) between two checkpoints: what a restart counts again.
 const CHECKPOINT_EVERY: usize = 1024;
@@ -66,6 +66,15 @@ pub struct GetDrift {
     pub from: Option<Timestamp>,
     pub until: Option<Timestamp>,
     pub feature: Option<String>,
+}
+
+/// The newest drift of a feature, with what the windows tell of where it comes from; `None` if it was never judged.
+#[derive(Message)]
+#[rtype(result = "Result<Option<DriftCase>, Refusal>")]
+pub struct GetDriftCase {
+    pub feature: String,
+    /// Windows that start before it; all if `None`.
+    pub until: Option<Timestamp>,
 }
 
 /// The days of the model; `None` for one without a retraining table.
@@ -143,15 +152,39 @@ impl Monitor {
         }
     }
 
+    /// Quality of the newest mature window, for those who watch.
+    fn show_quality(&self, now: Timestamp) {
+        let spec = &self.plan.spec;
+        let matures = spec.outcome.as_ref().map_or(Span::ZERO, |o| o.matures_after);
+        let from = now - matures - spec.monitor.window - spec.monitor.window - spec.monitor.window;
+        let report = self.counts.windows.report(Some(from), None, now);
+        let Some(w) = report.windows.iter().rev().find(|w| w.mature && w.quality.is_some()) else { return };
+        let Some(q) = &w.quality else { return };
+        let show = |measure: &str, value: f64| self.deps.counters.quality.set(&[&spec.name, measure], value);
+        show("log_loss", q.log_loss);
+        show("ece", q.ece);
+        show("rate", q.rate);
+        show("mean_score", w.scores.mean);
+        if let Some(auc) = q.auc {
+            show("auc", auc);
+        }
+    }
+
     fn tell(&self, judged: &WindowDrift) {
         let model = self.plan.spec.name.as_str();
         self.deps.counters.drift_windows.add(&[model, state_name(judged)], 1);
+        for f in &judged.features {
+            let against = if f.against == Against::Recent { "recent" } else { "reference" };
+            self.deps.counters.drift.set(&[model, &f.feature, against], (f.psi - f.floor).max(0.0));
+        }
+        self.show_quality(judged.end);
         // After a start the log is counted again: what was long ago was told then.
         let long_ago = judged.end + self.plan.spec.drift.window + self.plan.spec.drift.window < self.deps.clock.now();
         if judged.state != State::Judged || long_ago {
             return;
         }
-        match Signal::drift(model, judged, None) {
+        let hint = format!("`understudy explain drift {model}/FEATURE` tells where it comes from");
+        match Signal::drift(model, judged, Some(&hint)) {
             Some(signal) => self.deps.alerts.raise(signal),
             None => self.deps.alerts.resolve(Resolved::drift(model, judged.end)),
         }
@@ -263,6 +296,14 @@ impl Handler<GetReport> for Monitor {
         let mut report = self.counts.windows.report(m.from, m.until, self.deps.clock.now());
         report.gaps = self.gaps.clone();
         Ok(report)
+    }
+}
+
+impl Handler<GetDriftCase> for Monitor {
+    type Result = Result<Option<DriftCase>, Refusal>;
+    fn handle(&mut self, m: GetDriftCase, _: &mut Self::Context) -> Self::Result {
+        fault_point!("monitor.report");
+        Ok(self.counts.drift.case(&m.feature, m.until))
     }
 }
 

@@ -110,6 +110,8 @@ const MODEL_ANSWERS: f64 = 0.8;
 const MODEL_REFERENCE: f64 = 0.4;
 /// All of the change is gone within the segments.
 const MIX_WHOLE: f64 = 0.75;
+/// Against windows that differ less there is nothing to explain: the change is older than they are.
+const MIX_CHANGE: f64 = 0.05;
 /// Less than this share of it gone says nothing.
 const MIX_LEAST: f64 = 0.3;
 
@@ -190,7 +192,7 @@ fn versions(case: &Case) -> Suspect {
 fn mix(case: &Case) -> Suspect {
     let explained = case.mix.as_ref().and_then(|m| {
         let share = (1.0 - m.after / m.before).clamp(0.0, 1.0);
-        (m.before > 0.0 && share >= MIX_LEAST).then(|| {
+        (m.before > MIX_CHANGE && share >= MIX_LEAST).then(|| {
             let text = format!(
                 "with the shares of `{}` as they are now, the windows before differ by PSI {:.2} instead of {:.2}: {:.0} % \
                  of the change is who asks",

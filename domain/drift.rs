@@ -6,10 +6,12 @@
 //! two of three windows. Too few rows are a state of their own, never "no drift".
 
 mod bins;
+mod case;
 mod compare;
 mod detector;
 mod explain;
 mod judge;
+mod mix;
 pub(crate) mod recent;
 mod reference;
 mod report;
@@ -17,6 +19,7 @@ mod special;
 mod watch;
 
 pub use bins::{Binning, MISSING};
+pub use case::DriftCase;
 pub use compare::{Bar, Comparison, compare};
 pub use detector::{EDetector, upper_rate};
 pub use explain::{histograms, sentence};

@@ -1,5 +1,6 @@
 //! The real program from the outside: its server over HTTP, its command line, its promises.
 
+mod alerts;
 mod chaos;
 mod cli;
 mod demo;

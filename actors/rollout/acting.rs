@@ -52,6 +52,7 @@ impl RolloutController {
         if !self.acting {
             self.publish();
         }
+        self.show();
         self.tell_settled();
     }
 
@@ -126,6 +127,7 @@ impl RolloutController {
             Action::Finish { verdict, reason } => {
                 let id = self.lives.get(&model)?.id().to_owned();
                 tracing::info!(model = &*model, rollout = id, %verdict, reason, "rollout ended");
+                self.count_verdict(&model, *verdict);
                 let stopped = match verdict {
                     Verdict::Incident => Some("incident"),
                     Verdict::Rollback => Some("rolled back"),

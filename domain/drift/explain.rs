@@ -4,7 +4,9 @@ use super::compare::Bar;
 use super::report::{Against, FeatureDrift};
 
 /// Width of a full bar, in characters.
-const WIDTH: f64 = 24.0;
+const WIDTH: f64 = 20.0;
+/// Longest label.
+const LABEL: usize = 22;
 
 /// What changed, by how much, and how sure that is.
 pub fn sentence(d: &FeatureDrift) -> String {
@@ -41,13 +43,14 @@ pub fn sentence(d: &FeatureDrift) -> String {
 /// Both histograms as lines of text: bin, share in the reference, share in the window.
 pub fn histograms(bars: &[Bar]) -> String {
     let most = bars.iter().flat_map(|b| [b.reference, b.window]).fold(1e-9, f64::max);
-    let label = bars.iter().map(|b| b.label.chars().count()).max().unwrap_or(0);
+    let short = |label: &str| label.chars().take(LABEL).collect::<String>();
+    let label = bars.iter().map(|b| short(&b.label).chars().count()).max().unwrap_or(0);
     let bar = |share: f64| "#".repeat((share / most * WIDTH).round() as usize);
     bars.iter()
         .map(|b| {
             format!(
-                "{:label$}  {:5.1} % {:24}  {:5.1} % {}\n",
-                b.label,
+                "{:label$}  {:5.1} % {:20}  {:5.1} % {}\n",
+                short(&b.label),
                 b.reference * 100.0,
                 bar(b.reference),
                 b.window * 100.0,

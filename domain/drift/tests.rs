@@ -199,3 +199,91 @@ proptest! {
         prop_assert!(held == Level::None || levels.iter().filter(|l| **l >= held).count() >= 2);
     }
 }
+
+/// Rows of two groups, of which the second has another value; `share` of them are of the second.
+fn mixed(w: &mut Watch, d: i64, share: f64, shift: f64) -> Vec<WindowDrift> {
+    let mut seed = d as u64 + 7;
+    for _ in 0..1000 {
+        let second = random(&mut seed) < share;
+        let x = (0..12).map(|_| random(&mut seed)).sum::<f64>() - 6.0 + if second { 3.0 } else { 0.0 } + shift;
+        w.count("v1", day(d), &[Value::Float(x), Value::text(if second { "b" } else { "a" })], Some(0.2));
+    }
+    w.advance(day(d + 1) + Span::hours(2))
+}
+
+fn mixed_watch() -> Watch {
+    let mut seed = 1;
+    let row = |seed: &mut u64| {
+        let second = random(seed) < 0.2;
+        let x = (0..12).map(|_| random(seed)).sum::<f64>() - 6.0 + if second { 3.0 } else { 0.0 };
+        vec![Value::Float(x), Value::text(if second { "b" } else { "a" })]
+    };
+    let rows: Vec<(Timestamp, Vec<Value>)> = (0..20_000).map(|i| (day(i / 1000), row(&mut seed))).collect();
+    let sampled = rows.iter().map(|(time, r)| Sampled { time: *time, vector: r, score: None });
+    let reference = Reference::build(&signature(), sampled, Span::days(1), Span::days(1));
+    let mut w = Watch::new("m", DriftSpec::default());
+    w.follow("v1", Some(Arc::new(reference)));
+    for d in 30..38 {
+        mixed(&mut w, d, 0.2, 0.0);
+    }
+    w
+}
+
+#[test]
+fn a_change_of_who_asks_is_told_from_a_change_of_what_they_are() {
+    let mut asks = mixed_watch();
+    mixed(&mut asks, 38, 0.7, 0.0);
+    let case = asks.case("x", None).expect("it was judged");
+    let mix = case.mix.clone().expect("windows before");
+    assert!(mix.by == "t" && mix.before > 0.3 && mix.after < 0.1 * mix.before, "{case:?}");
+    assert!(
+        case.drift.window_level >= Level::Alert && case.since == day(38) && !case.drift.bars.is_empty(),
+        "{case:?}"
+    );
+    let mut are = mixed_watch();
+    mixed(&mut are, 38, 0.2, 1.5);
+    let mix = are.case("x", None).and_then(|c| c.mix).expect("windows before");
+    assert!(mix.before > 0.3 && mix.after > 0.8 * mix.before, "{mix:?}");
+    // The category itself is not explained by itself.
+    assert!(asks.case("t", None).is_some_and(|c| c.mix.is_none()));
+    assert!(asks.case("nothing", None).is_none() && asks.case("x", Some(day(30))).is_none());
+}
+
+#[test]
+fn a_drift_has_a_beginning_and_other_versions_a_first_time() {
+    let mut w = mixed_watch();
+    for d in 38..42 {
+        mixed(&mut w, d, 0.2, 1.5);
+    }
+    let case = w.case("x", None).expect("it was judged");
+    assert_eq!((case.since, case.start, case.versions.len()), (day(38), day(41), 0), "{case:?}");
+    w.follow("v2", None);
+    w.count("v2", day(41), &[Value::Float(0.0), Value::text("a")], None);
+    let v = w.case("x", None).expect("it was judged").versions;
+    assert_eq!((v.len(), v[0].at, v[0].what.as_str()), (1, day(41), "v1 -> v2"));
+}
+
+/// Bytes of a watch, by what it would be written as.
+fn size(w: &Watch) -> usize {
+    format!("{w:?}").len()
+}
+
+#[test]
+fn counting_takes_no_memory_however_many_come() {
+    let mut w = mixed_watch();
+    let mut seed = 3;
+    let rows: Vec<Vec<Value>> = (0..100).map(|_| row(&mut seed, 0.0, 0.01)).collect();
+    let count = |w: &mut Watch, days: std::ops::Range<i64>, each: usize| {
+        for d in days {
+            for n in 0..each {
+                w.count("v1", day(d), &rows[n % rows.len()], Some(0.3));
+            }
+            w.advance(day(d + 1) + Span::hours(2));
+        }
+    };
+    count(&mut w, 40..110, 600);
+    let full = size(&w);
+    count(&mut w, 110..180, 3000);
+    // Only the digits of the counts grow.
+    assert!(size(&w) < full + full / 4, "{full} -> {}", size(&w));
+}

@@ -3,9 +3,11 @@
 use super::compare::{Comparison, compare};
 use super::explain::sentence;
 use super::judge::{Level, persistent, significant};
+use super::mix::{Mix, binned};
 use super::recent::{MIN_RECENT, against_recent, sum};
-use super::reference::{Reference, SCORE};
+use super::reference::Reference;
 use super::report::{Against, DriftReport, FeatureDrift, State, WindowDrift};
+use crate::blame::MixEffect;
 use crate::prediction::{PredictionRecord, Verdict};
 use crate::project::DriftSpec;
 use crate::time::{Span, Timestamp};
@@ -30,6 +32,9 @@ struct Tracked {
     /// `None`: the version brings none.
     reference: Option<Arc<Reference>>,
     windows: BTreeMap<Timestamp, Counted>,
+    mix: Mix,
+    /// When its first row was asked for, and its last.
+    first: Option<Timestamp>,
     last: Timestamp,
 }
 
@@ -61,7 +66,8 @@ impl Watch {
         {
             self.versions.remove(&oldest);
         }
-        let tracked = Tracked { reference, windows: BTreeMap::new(), last: self.seen };
+        let tracked =
+            Tracked { reference, windows: BTreeMap::new(), mix: Mix::default(), first: None, last: self.seen };
         self.versions.insert(version.into(), tracked);
     }
 
@@ -76,6 +82,7 @@ impl Watch {
     pub fn count(&mut self, version: &str, time: Timestamp, vector: &[Value], score: Option<f64>) {
         let Some(tracked) = self.versions.get_mut(version) else { return };
         tracked.last = tracked.last.max(time);
+        tracked.first.get_or_insert(time);
         let Some(reference) = tracked.reference.clone() else { return };
         let start = time.floor(Span(self.spec.window.0.max(1)));
         if !tracked.windows.contains_key(&start) && tracked.windows.len() >= self.spec.keep.max(1) {
@@ -90,17 +97,26 @@ impl Watch {
             judged: None,
         });
         window.rows += 1;
-        for (i, (column, counts)) in reference.columns.iter().zip(&mut window.columns).enumerate() {
-            let bin = match vector.get(i) {
-                Some(v) => column.binning.of(v),
-                None if column.name == SCORE => match score {
-                    Some(s) => column.binning.of(&Value::Float(s)),
-                    None => continue,
-                },
-                None => continue,
-            };
-            counts[bin] += 1;
+        let bins = binned(&reference, vector, score);
+        for (counts, bin) in window.columns.iter_mut().zip(&bins) {
+            if let Some(bin) = bin {
+                counts[*bin] += 1;
+            }
         }
+        tracked.mix.count(&reference, start, &bins);
+    }
+
+    /// What part of a feature's change is one of who asks.
+    pub(super) fn mix_effect(&self, version: &str, feature: &str, start: Timestamp) -> Option<MixEffect> {
+        let tracked = self.versions.get(version)?;
+        let reference = tracked.reference.as_ref()?;
+        let column = reference.columns.iter().position(|c| c.name == feature)?;
+        tracked.mix.effect(reference, column, start)
+    }
+
+    /// The first time of each version.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = (Timestamp, &str)> {
+        self.versions.iter().filter_map(|(v, t)| Some((t.first?, v.as_str())))
     }
 
     /// Judges the windows that are over at `now`, oldest first; each once. A window is over a while after its end, so

@@ -203,6 +203,27 @@ impl Plan {
         &self.id
     }
 
+    /// Event types that a feature is made of, and whether the request itself has a part in it.
+    pub fn sources(&self, name: &str) -> (BTreeSet<String>, bool) {
+        let (mut events, mut request) = (BTreeSet::new(), false);
+        let mut places: Vec<Place> = self.feature(name).map(|f| f.place).into_iter().collect();
+        while let Some(place) = places.pop() {
+            match place {
+                Place::Window { entity, index } => {
+                    let series = self.entities[entity].windows[index].series;
+                    let reads = |r: &Route| r.entity == entity && r.feeds.iter().any(|f| f.series == series);
+                    events
+                        .extend(self.events.iter().filter(|(_, e)| e.routes.iter().any(reads)).map(|(k, _)| k.clone()));
+                }
+                Place::Context(_) => request = true,
+                Place::Expression(i) => {
+                    places.extend(self.expressions[i].inputs.iter().map(|input| self.features[*input].place));
+                }
+            }
+        }
+        (events, request)
+    }
+
     pub fn feature(&self, name: &str) -> Option<&FeatureMeta> {
         self.by_name.get(name).map(|i| &self.features[*i])
     }

@@ -176,6 +176,11 @@ impl Columns {
         value && name != DELAY
     }
 
+    /// The length of an id; whether the id is new stands in the column before.
+    pub fn is_length(&self, i: usize) -> bool {
+        self.columns[i].part == Part::Length
+    }
+
     /// The column of all events, for that of a slice.
     pub fn whole(&self, i: usize) -> Option<usize> {
         let column = &self.columns[i];

@@ -138,6 +138,9 @@ impl Kind {
         window: Span,
         spec: &DriftSpec,
     ) -> Option<Compared> {
+        if self.columns.is_length(i) && !recurs(i - 1, before) {
+            return None;
+        }
         let binning = &self.columns.all()[i].binning;
         let recent: Vec<&Vec<u32>> = before.iter().take(spec.recent).map(|(_, w)| &w.columns[i]).collect();
         if recent.len() < MIN_RECENT {
@@ -237,6 +240,16 @@ impl Kind {
             }
         }
     }
+}
+
+/// Whether most ids of this column were seen before. Numbers that count up grow longer, and that is no fault.
+fn recurs(new: usize, before: &[(Timestamp, &Window)]) -> bool {
+    let (mut known, mut all) = (0, 0);
+    for (_, w) in before {
+        known += w.columns[new].get(1).copied().unwrap_or(0);
+        all += w.columns[new].iter().sum::<u32>();
+    }
+    2 * known > all
 }
 
 fn alike(a: Timestamp, b: Timestamp) -> bool {

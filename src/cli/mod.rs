@@ -90,6 +90,9 @@ fn dispatch(cli: Cli, host: host::Host) -> Result {
         Command::Why { id } => log::why(&ctx, id),
         Command::Entity(c) => entity::run(&ctx, c),
         Command::Retrain(c) => retrain::run(&ctx, c),
+        Command::Explain(args::ExplainCommand::Drift { feature, until }) => {
+            drift::explain(&ctx, feature, until.as_deref())
+        }
         Command::Explain(args::ExplainCommand::Retrain { job }) => retrain::explain(&ctx, job),
         Command::Rules(args::RulesCommand::Try { file, model }) => rules::try_file(&ctx, file, model.as_deref()),
         Command::Outcome(args::OutcomeCommand::Post(a)) => models::outcome(&ctx, a),

@@ -5,14 +5,14 @@ use super::error::{CliError, Result};
 use super::output;
 use super::table::table;
 use super::target::Context;
-use crate::telemetry::inventory::{self, METRICS, Metric};
-use crate::telemetry::{dashboards, rules};
+use crate::telemetry::inventory::{METRICS, Metric};
+use crate::telemetry::{dashboards, page, rules};
 use serde_json::json;
 use std::path::Path;
 
 pub fn run(ctx: &Context, command: &TelemetryCommand) -> Result {
     match command {
-        TelemetryCommand::Metrics { markdown: true } => output::put(&inventory::page()),
+        TelemetryCommand::Metrics { markdown: true } => output::put(&page::page()),
         TelemetryCommand::Metrics { markdown: false } => metrics(ctx),
         TelemetryCommand::Dashboards { to } => write(ctx, to)?,
     }

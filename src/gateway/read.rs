@@ -60,6 +60,12 @@ pub async fn drift(call: &Call) -> Result<HttpResponse, Fault> {
     Ok(ok(&call.within(call.cell()?.drift(&name, from, until, feature)).await?))
 }
 
+pub async fn explain_drift(call: &Call) -> Result<HttpResponse, Fault> {
+    let (model, feature) = (call.name("model")?, call.name("feature")?);
+    let until = call.query(&["until"])?.time("until")?;
+    Ok(ok(&call.within(call.cell()?.explain_drift(&model, &feature, until)).await?))
+}
+
 pub async fn train(call: &Call) -> Result<HttpResponse, Fault> {
     call.query(&[])?;
     let name = call.name("model")?;

@@ -41,6 +41,7 @@ pub enum Operation {
     Archive,
     Monitor,
     Drift,
+    ExplainDrift,
     Train,
     Jobs,
     Job,
@@ -116,10 +117,10 @@ const fn scope(operation: Operation) -> Option<Scope> {
         Live | Ready | V2Live | V2Ready => None,
         Predict | V2Infer | V2Server | V2Model | V2ModelReady => Some(Scope::Serve),
         Ingest | Outcomes => Some(Scope::Ingest),
-        Models | Model | Version | Monitor | Drift | Jobs | Job | Retraining | ModelRetraining | Features
-        | ExplainFeature | Prediction | Predictions | TryRules | Feeds | Alerts | Rollout | PlanRollout | AaRollout
-        | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | Config | ConfigHistory | ConfigDiff | System
-        | Metrics | OpenApi => Some(Scope::Read),
+        Models | Model | Version | Monitor | Drift | ExplainDrift | Jobs | Job | Retraining | ModelRetraining
+        | Features | ExplainFeature | Prediction | Predictions | TryRules | Feeds | Alerts | Rollout | PlanRollout
+        | AaRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | Config | ConfigHistory
+        | ConfigDiff | System | Metrics | OpenApi => Some(Scope::Read),
         Replay | Train | StartRetraining | DecideChallenger | StartRollout | PromoteRollout | AbortRollout
         | ApproveRollout | RetryRollout | Register | Alias | Archive | Erase | ConfigReload | ConfigRevert
         | SilenceAlerts | EndSilence | EndAlert | TestAlert => Some(Scope::Admin),
@@ -135,10 +136,10 @@ const fn class(operation: Operation) -> Option<Class> {
         | Config | ConfigHistory | ConfigDiff | ConfigReload | ConfigRevert | OpenApi | V2Server | V2Live | V2Ready => {
             None
         }
-        Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Drift | Train | Jobs | Job
-        | Retraining | ModelRetraining | StartRetraining | DecideChallenger | Features | ExplainFeature
-        | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout | AaRollout | RetryRollout
-        | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady | Feeds
+        Replay | Models | Model | Register | Version | Alias | Archive | Monitor | Drift | ExplainDrift | Train
+        | Jobs | Job | Retraining | ModelRetraining | StartRetraining | DecideChallenger | Features
+        | ExplainFeature | Prediction | Predictions | Erase | TryRules | StartRollout | PlanRollout | AaRollout
+        | RetryRollout | Rollouts | RolloutJournal | RolloutReport | VerifyRollout | V2Model | V2ModelReady | Feeds
         | SilenceAlerts | EndSilence | EndAlert | TestAlert => Some(Class::Read),
     }
 }
@@ -156,6 +157,7 @@ pub const ROUTES: &[Route] = &[
     post("/v1/models/{model}/versions/{version}/archive", Operation::Archive),
     get("/v1/models/{model}/monitor", Operation::Monitor),
     get("/v1/models/{model}/drift", Operation::Drift),
+    get("/v1/models/{model}/drift/{feature}", Operation::ExplainDrift),
     post("/v1/models/{model}/train", Operation::Train),
     get("/v1/models/{model}/rollout", Operation::Rollout),
     post("/v1/models/{model}/rollout", Operation::StartRollout),
@@ -378,6 +380,7 @@ async fn dispatch(operation: Operation, call: &Call) -> Result<HttpResponse, Fau
         Operation::Archive => registry::archive(call).await,
         Operation::Monitor => read::monitor(call).await,
         Operation::Drift => read::drift(call).await,
+        Operation::ExplainDrift => read::explain_drift(call).await,
         Operation::Train => read::train(call).await,
         Operation::Jobs => read::jobs(call),
         Operation::Job => read::job(call),

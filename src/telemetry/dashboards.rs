@@ -192,15 +192,84 @@ const DASHBOARDS: &[Dashboard] = &[
     },
 ];
 
+/// One plot to each line of these: title, unit, query, legend.
+macro_rules! plots {
+    ($($title:literal, $unit:literal, $query:literal, $legend:literal;)*) => {
+        &[$(Panel($title, $unit, &[($query, $legend)])),*]
+    };
+}
+
+/// What the models see, say and come to.
+const MODEL: Dashboard = Dashboard {
+    file: "model",
+    title: "Understudy / Model and drift",
+    about: "Do the models still see what they were trained on, and are they still right? Models decay.",
+    panels: plots![
+        "Log loss of the last mature window", "short",
+            "understudy_quality_last{model=~\"$model\",measure=\"log_loss\"}", "{{model}}";
+        "AUC of the last mature window", "short",
+            "understudy_quality_last{model=~\"$model\",measure=\"auc\"}", "{{model}}";
+        "Score and outcome", "percentunit",
+            "understudy_quality_last{model=~\"$model\",measure=~\"rate|mean_score\"}", "{{model}} {{measure}}";
+        "Calibration error", "short",
+            "understudy_quality_last{model=~\"$model\",measure=\"ece\"}", "{{model}}";
+        "Drift against training, the ten most", "short",
+            "topk(10, understudy_drift_index{model=~\"$model\",against=\"reference\"})", "{{model}} {{feature}}";
+        "Changes against recent windows, the ten most", "short",
+            "topk(10, understudy_drift_index{model=~\"$model\",against=\"recent\"})", "{{model}} {{feature}}";
+        "Windows judged, by level", "short",
+            "sum by (state) (increase(understudy_drift_windows_total{model=~\"$model\"}[1h]))", "{{state}}";
+        "Incidents of feeds", "short",
+            "understudy_feeds_incidents", "{{feed}}";
+        "Changes of feeds, by level", "short",
+            "sum by (feed, level) (increase(understudy_feeds_findings_total[1h]))", "{{feed}} {{level}}";
+        "Open alerts", "short",
+            "understudy_alerts_open", "{{severity}}";
+        "Alerts told, and what became of it", "short",
+            "sum by (sink, delivery) (increase(understudy_alerts_deliveries_total[1h]))", "{{sink}} {{delivery}}";
+        "Predictions by version", "reqps",
+            "sum by (model, version) (rate(understudy_predictions_total{model=~\"$model\"}[$__rate_interval]))", "{{model}} {{version}}";
+    ],
+};
+
+/// How challengers come in.
+const ROLLOUT: Dashboard = Dashboard {
+    file: "rollout",
+    title: "Understudy / Rollout",
+    about: "Is the challenger better, or is it going back? Roll out by evidence.",
+    panels: plots![
+        "Share of the canary", "percentunit",
+            "understudy_rollout_share{model=~\"$model\"}", "{{model}}";
+        "Rollouts that ended", "short",
+            "sum by (model, verdict) (understudy_rollout_ended_total{model=~\"$model\"})", "{{model}} {{verdict}}";
+        "Evidence for a rollback (1 decides)", "short",
+            "understudy_rollout_evidence{model=~\"$model\",towards=\"rollback\"}", "{{model}} {{criterion}}";
+        "Evidence for a promotion (1 certifies)", "short",
+            "understudy_rollout_evidence{model=~\"$model\",towards=\"promotion\"}", "{{model}} {{criterion}}";
+        "Predictions by version", "reqps",
+            "sum by (version) (rate(understudy_predictions_total{model=~\"$model\"}[$__rate_interval]))", "{{version}}";
+        "Time of a prediction by version, 95 %", "s",
+            "histogram_quantile(0.95, sum by (le, version) (rate(understudy_prediction_duration_seconds_bucket{model=~\"$model\"}[$__rate_interval])))", "{{version}}";
+        "What versions did wrong", "short",
+            "sum by (version, cause) (increase(understudy_model_faults_total{model=~\"$model\"}[5m]))", "{{version}} {{cause}}";
+        "Answers of the champion for another version", "short",
+            "sum by (version) (increase(understudy_model_fallbacks_total{model=~\"$model\"}[5m]))", "{{version}}";
+    ],
+};
+
+fn all() -> impl Iterator<Item = &'static Dashboard> {
+    DASHBOARDS.iter().chain([&MODEL, &ROLLOUT])
+}
+
 /// File name and text of each dashboard.
 pub fn files() -> Vec<(String, String)> {
-    DASHBOARDS.iter().map(|d| (format!("{}.json", d.file), text(&grafana(d)))).collect()
+    all().map(|d| (format!("{}.json", d.file), text(&grafana(d)))).collect()
 }
 
 /// Every query, for tests.
 #[cfg(test)]
 pub fn queries() -> impl Iterator<Item = &'static str> {
-    DASHBOARDS.iter().flat_map(|d| d.panels).flat_map(|p| p.2).map(|(query, _)| *query)
+    all().flat_map(|d| d.panels).flat_map(|p| p.2).map(|(query, _)| *query)
 }
 
 fn text(value: &Value) -> String {

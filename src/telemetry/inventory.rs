@@ -8,6 +8,7 @@ use crate::system::memory;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use understudy_actors::counters::{Counters, Family};
+use understudy_actors::ports::SinkStatus;
 use understudy_actors::system::System;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +72,24 @@ impl Metric {
 pub const ATTRIBUTES: &[(&str, &str)] = &[
     ("model", "names of the project's models"),
     ("version", "registered versions; `other` beyond 500 sets"),
-    ("verdict", "valid, flagged, defaulted, fallback"),
+    ("verdict", "valid, flagged, defaulted, fallback; of rollouts promote, rollback, inconclusive, incident"),
     ("code", "stable codes of refusals, see docs/http.md"),
     ("cause", "shape, not_finite, error, panic, hang, load"),
     ("rule", "names of the project's rules and of the built-in ones"),
     ("status", "what becomes of events and outcomes, see docs/http.md"),
     ("state", "not_enough_data, none, notice, warn, alert"),
+    ("feature", "names of the models' features, and (score)"),
+    ("against", "reference, recent"),
+    ("measure", "log_loss, auc, ece, rate, mean_score"),
+    ("criterion", "criteria of rollouts, see docs/rollout.md"),
+    ("towards", "rollback, promotion"),
+    ("feed", "event types under watch, at most 64"),
+    ("level", "none, notice, warn, alert"),
+    ("severity", "info, warning, critical"),
+    ("alertname", "kinds of alerts, see docs/operations.md"),
+    ("told", "firing, resolved"),
+    ("sink", "log, webhook"),
+    ("delivery", "delivered, failed, dropped"),
     ("class", "serve, ingest, shadow, read"),
     ("reason", "why admission refuses"),
     ("result", "made, exported, failed"),
@@ -167,6 +180,77 @@ pub const METRICS: &[Metric] = &[
     HTTP_DURATION,
     PREDICTION_DURATION,
     STEP_DURATION,
+    // What the models see and say, against what is usual
+    by(
+        &["model", "feature", "against"],
+        gauge(
+            "understudy.drift.index",
+            "{index}",
+            "Population stability index beyond what is usual, last window",
+            nothing,
+        ),
+        |r| r.system.deps.counters.drift.read(),
+    ),
+    by(
+        &["model", "measure"],
+        gauge("understudy.quality.last", "{measure}", "Quality of the last window whose outcomes are mature", nothing),
+        |r| r.system.deps.counters.quality.read(),
+    ),
+    // Rollouts
+    by(
+        &["model"],
+        gauge("understudy.rollout.share", "{share}", "Share of the traffic that the canary gets, 0 to 1", nothing),
+        |r| r.system.deps.counters.rollout_share.read(),
+    ),
+    by(
+        &["model", "criterion", "towards"],
+        gauge("understudy.rollout.evidence", "{share}", "Log e-value over what the verdict takes; 1 decides", nothing),
+        |r| r.system.deps.counters.rollout_evidence.read(),
+    ),
+    by(
+        &["model", "verdict"],
+        counter("understudy.rollout.ended", "{rollout}", "Rollouts that ended, by verdict", nothing),
+        |r| family(r, |c| &c.rollout_verdicts),
+    ),
+    // Feeds and alerts
+    by(
+        &["feed"],
+        gauge("understudy.feeds.incidents", "{incident}", "Incidents that are open, by feed", nothing),
+        |r| {
+            let open = r.system.feed_board.open();
+            let feeds = r.system.feed_board.feeds();
+            let n = |feed: &str| open.iter().filter(|i| i.feed == feed).count() as f64;
+            feeds.iter().map(|f| (vec![f.feed.clone()], n(&f.feed))).collect()
+        },
+    ),
+    by(
+        &["feed", "level"],
+        counter("understudy.feeds.findings", "{finding}", "Changes of feeds, by the level that holds", nothing),
+        |r| family(r, |c| &c.feed_findings),
+    ),
+    counter("understudy.feeds.skipped", "{event}", "Events the watch over the feeds left out: it was behind", |r| {
+        r.system.feed_board.skipped() as f64
+    }),
+    by(&["severity"], gauge("understudy.alerts.open", "{alert}", "Open alerts", nothing), |r| {
+        let open = r.system.deps.alerts.open();
+        open.iter().map(|(severity, n)| (vec![severity.name().to_owned()], *n as f64)).collect()
+    }),
+    by(
+        &["alertname", "told"],
+        counter("understudy.alerts.told", "{alert}", "Alerts told, as firing or resolved", nothing),
+        |r| family(r, |c| &c.alerts),
+    ),
+    by(
+        &["sink", "delivery"],
+        counter("understudy.alerts.deliveries", "{delivery}", "What became of tellings", nothing),
+        |r| {
+            let of = |s: &SinkStatus| {
+                let by = |delivery: &str, n: u64| (vec![s.name.clone(), delivery.to_owned()], n as f64);
+                [by("delivered", s.delivered), by("failed", s.failed), by("dropped", s.dropped)]
+            };
+            r.system.deps.alerts.sinks().iter().flat_map(of).collect()
+        },
+    ),
     // Models in memory, and what they did wrong
     by(
         &["model", "version", "cause"],
@@ -321,46 +405,3 @@ pub const METRICS: &[Metric] = &[
     // This
     SPANS,
 ];
-
-/// docs/metrics.md, whole.
-pub fn page() -> String {
-    let mut page = String::from(
-        "# Metrics\n\nEvery metric, as OpenTelemetry names it and as `/metrics` does. `understudy telemetry metrics --markdown` writes this page.\n\n\
-         | OpenTelemetry | Prometheus | kind | unit | attributes | meaning |\n|---|---|---|---|---|---|\n",
-    );
-    for m in METRICS {
-        let kind = format!("{:?}", m.kind).to_lowercase();
-        let name = m.prometheus();
-        let attributes = m.attributes.join(", ");
-        page.push_str(&format!("| `{}` | `{name}` | {kind} | {} | {attributes} | {} |\n", m.name, m.unit, m.meaning));
-    }
-    page.push_str("\n## Attributes\n\nAll are bounded.\n\n| attribute | values |\n|---|---|\n");
-    for (name, values) in ATTRIBUTES {
-        page.push_str(&format!("| {name} | {values} |\n"));
-    }
-    page
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_distinct_and_attributes_are_bounded() {
-        for (i, m) in METRICS.iter().enumerate() {
-            assert!(METRICS[..i].iter().all(|n| n.prometheus() != m.prometheus()), "{} stands twice", m.name);
-            assert!(m.name.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '_'), "{}", m.name);
-            assert!(m.kind != Kind::Gauge || m.unit != "1", "{}: say what is counted", m.name);
-            for attribute in m.attributes {
-                assert!(ATTRIBUTES.iter().any(|(name, _)| name == attribute), "what bounds {attribute}?");
-            }
-        }
-    }
-
-    #[test]
-    fn the_page_is_current() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-        let written = std::fs::read_to_string(file).unwrap_or_default();
-        assert!(written == page(), "run `understudy telemetry metrics --markdown > docs/metrics.md`");
-    }
-}

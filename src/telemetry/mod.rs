@@ -6,6 +6,7 @@ pub mod dashboards;
 mod durations;
 pub mod inventory;
 mod otlp;
+pub mod page;
 mod register;
 pub mod rules;
 mod traces;

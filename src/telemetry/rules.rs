@@ -130,6 +130,45 @@ pub const RULES: &[Rule] = &[
             ("understudy_predictions_total{model=\"m\",verdict=\"valid\"}", "0+50x60"),
         ],
     },
+    Rule {
+        name: "UnderstudyFeedIncident",
+        query: "understudy_feeds_incidents > 0",
+        lasting: "0m",
+        severity: "page",
+        summary: "Something is wrong with the feed {{ $labels.feed }}; /v1/feeds says what and since when",
+        runbook: "a-feed-is-wrong",
+        fires_on: &[("understudy_feeds_incidents{feed=\"weather\"}", "0x10 1x50")],
+    },
+    Rule {
+        name: "UnderstudyModelDrift",
+        query: "max by (model) (understudy_drift_index{against=\"reference\"}) > 0.25",
+        lasting: "0m",
+        severity: "ticket",
+        summary: "What {{ $labels.model }} sees is not what it was trained on",
+        runbook: "a-model-drifts",
+        fires_on: &[("understudy_drift_index{model=\"m\",feature=\"x\",against=\"reference\"}", "0x10 0.5x50")],
+    },
+    Rule {
+        name: "UnderstudyRolloutStopped",
+        // A series that begins with its first event has no increase: before it there was none.
+        query: "sum by (model) (understudy_rollout_ended_total{verdict=~\"rollback|incident\"}) \
+                - (sum by (model) (understudy_rollout_ended_total{verdict=~\"rollback|incident\"} offset 1h) \
+                or 0 * sum by (model) (understudy_rollout_ended_total{verdict=~\"rollback|incident\"})) > 0",
+        lasting: "0m",
+        severity: "ticket",
+        summary: "A rollout of {{ $labels.model }} was stopped",
+        runbook: "a-rollout-stopped",
+        fires_on: &[("understudy_rollout_ended_total{model=\"m\",verdict=\"rollback\"}", "_x10 1x50")],
+    },
+    Rule {
+        name: "UnderstudyAlertsNotDelivered",
+        query: "sum by (sink) (increase(understudy_alerts_deliveries_total{delivery!=\"delivered\"}[1h])) > 0",
+        lasting: "0m",
+        severity: "ticket",
+        summary: "Alerts do not arrive at {{ $labels.sink }}",
+        runbook: "alerts",
+        fires_on: &[("understudy_alerts_deliveries_total{sink=\"webhook\",delivery=\"failed\"}", "0x10 3x50")],
+    },
 ];
 
 /// The rules, as Prometheus reads them.

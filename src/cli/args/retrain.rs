@@ -28,6 +28,14 @@ pub enum RetrainCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ExplainCommand {
+    /// The newest drift of a feature: what changed, both histograms, and where it comes from
+    Drift {
+        /// `MODEL/FEATURE`, or a feature that only one model has; `(score)` is the score
+        feature: String,
+        /// The last window that starts before it (RFC 3339)
+        #[arg(long)]
+        until: Option<String>,
+    },
     /// A retraining job: the score with its inputs, the guards, every candidate's gate
     Retrain {
         /// `MODEL/NUMBER`, or a number that only one model has
