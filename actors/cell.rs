@@ -37,6 +37,9 @@ use understudy_domain::event::{Event, IngestOutcome};
 use understudy_domain::prediction::{OutcomeRecord, PredictionRecord};
 use understudy_domain::trace::TraceContext;
 
+/// Name of a worker's actor, one on each.
+pub(crate) const CELL: &str = "router";
+
 /// Cheap to clone; not `Send`: each worker thread makes its own.
 #[derive(Clone)]
 pub struct Cell {
@@ -56,7 +59,7 @@ pub struct StoredAnswer {
 impl Cell {
     /// Starts this worker's router on the current arbiter.
     pub fn new(system: Arc<System>) -> Cell {
-        let vitals = Vitals::new("router", system.escalation.clone());
+        let vitals = Vitals::new(CELL, system.escalation.clone());
         system.register(vitals.clone());
         let router = Router::new(vitals.clone(), system.escalation.clone(), system.pool.clone());
         let gate = Gate::new(system.admission.clone());

@@ -92,6 +92,8 @@ pub struct ActorSettings {
     pub snapshot_every: u64,
     /// How models are run.
     pub models: ModelRun,
+    /// Whether models are watched.
+    pub monitoring: bool,
     /// What may be loaded at once.
     pub model_budget: Budget,
     /// Where blocking work runs; inline only in simulations.
@@ -108,6 +110,7 @@ impl Default for ActorSettings {
             max_answers: 20_000,
             snapshot_every: 200_000,
             models: ModelRun::default(),
+            monitoring: true,
             model_budget: Budget { versions: 32, bytes: 1 << 30 },
             blocking: Blocking::Pool,
             entropy: || ulid::Ulid::generate().0,

@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::alerter::Alerter;
 use crate::api::{ActorHealth, JobStatus, ModelStatus, Refusal};
+use crate::cell::CELL;
 use crate::cell::StoredAnswer;
 use crate::config_watcher::ConfigWatcher;
 use crate::deps::Deps;
@@ -229,6 +230,12 @@ impl System {
         let own = self.vitals.lock().unwrap_or_else(PoisonError::into_inner);
         let shards = self.current.load_full();
         own.iter().chain(&shards.features.vitals).map(|v| v.health()).collect()
+    }
+
+    /// Workers that have started their part.
+    pub fn cells(&self) -> usize {
+        let own = self.vitals.lock().unwrap_or_else(PoisonError::into_inner);
+        own.iter().filter(|v| v.name() == CELL).count()
     }
 
     /// Every actor is up and has recovered its state.

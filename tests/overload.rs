@@ -150,7 +150,8 @@ fn three_times_what_can_be_answered() {
     // How much is answered depends on what else the machine does; that nothing is lost or late does not.
     assert_eq!(n("failed"), 0.0, "{report}");
     assert_eq!(n("due"), n("accepted") + n("refused") + n("late") + n("unsent"), "{report}");
-    assert!(n("accepted") > 0.0 && n("accepted_p99_ms") <= 2010.0, "{report}");
+    // The deadline, and the width of the histogram's bucket around it.
+    assert!(n("accepted") > 0.0 && n("accepted_p99_ms") <= 2000.0 * 1.07, "{report}");
     assert!(n("back_to_normal_s") < 10.0, "{report}");
     let slow = bench(&["--seconds", "1", "--slow-clients", "200"]);
     assert!(slow["slow_connections_open"].as_u64() >= Some(150), "{slow}");

@@ -119,6 +119,9 @@ impl PredictionLogger {
 
     /// To the model's monitor, or to its counts while the logs are read.
     pub(super) fn monitor(&mut self, model: &str, input: Input) {
+        if !self.deps.settings.monitoring {
+            return;
+        }
         if let Some(all) = &mut self.rebuilt {
             let Some(one) = all.get_mut(model) else { return };
             if let Input::Served(records) = &input {

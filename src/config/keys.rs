@@ -73,6 +73,7 @@ pub const KEYS: &[(&str, Effect, Range)] = &[
     ("models.hang", Restart, Time(MILLISECOND, HOUR)),
     ("telemetry.otlp_endpoint", Restart, Any),
     ("telemetry.sample_share", Restart, Share),
+    ("monitor.enabled", Restart, Any),
     ("log.level", Live, Filter),
     ("log.format", Restart, Any),
     ("prediction_log.mode", Live, Any),

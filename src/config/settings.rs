@@ -32,6 +32,7 @@ section! {
         tls: Tls = Tls::default(),
         log: Log = Log::default(),
         telemetry: Telemetry = Telemetry::default(),
+        monitor: Monitor = Monitor::default(),
         prediction_log: PredictionLog = PredictionLog::default(),
         alerts: Alerts = Alerts::default(),
     }
@@ -221,6 +222,14 @@ section! {
         otlp_endpoint: String = String::new(),
         /// Share of requests whose trace is kept, 0 to 1; a caller that decided decides, errors and canaries are kept.
         sample_share: f64 = 0.01,
+    }
+}
+
+section! {
+    /// Whether models are watched.
+    Monitor {
+        /// Without it nothing is counted: no monitor, no drift, no alerts of them, no retraining by itself.
+        enabled: bool = true,
     }
 }
 

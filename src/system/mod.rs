@@ -193,6 +193,7 @@ async fn run(
                 slow: settings.models.slow.std(),
                 max_batch: settings.models.max_batch,
             },
+            monitoring: settings.monitor.enabled,
             model_budget: Budget { versions: settings.models.max_loaded, bytes: settings.models.max_bytes },
             ..ActorSettings::default()
         },
@@ -269,7 +270,7 @@ async fn run(
     let handle = server.handle();
     actix::spawn(server);
     let mut until = std::pin::pin!(until);
-    let end = match stop::until_ready(&system, until.as_mut()).await {
+    let end = match stop::until_ready(&system, workers.max(1), until.as_mut()).await {
         Err(end) => end,
         Ok(()) => {
             tracing::info!(workers, project = %project.dir.display(), "ready");

@@ -40,8 +40,13 @@ impl From<String> for Unclean {
 }
 
 /// Waits until every actor is ready; or how it ends before.
-pub async fn until_ready(system: &System, mut until: Pin<&mut impl Future<Output = Stop>>) -> Result<(), End> {
-    while !system.ready() {
+pub async fn until_ready(
+    system: &System,
+    workers: usize,
+    mut until: Pin<&mut impl Future<Output = Stop>>,
+) -> Result<(), End> {
+    // A worker's cell starts on its own thread: until all are there, health does not speak of all.
+    while system.cells() < workers || !system.ready() {
         tokio::select! {
             stop = &mut until => return Err(End::Asked(stop)),
             why = system.given_up() => return Err(End::GivenUp(why)),

@@ -1,5 +1,6 @@
-//! `bench telemetry`: two servers over copies of the same data, one that sends telemetry and one that does not, under
-//! load in turns. Histograms are recorded by both: their cost is in docs/performance.md, by instructions.
+//! `bench telemetry`: two servers over copies of the same data, one that watches its models and sends telemetry and one
+//! that does neither, under load in turns. Histograms are recorded by both: their cost is in docs/performance.md, by
+//! instructions.
 
 use super::bodies::{self, Fixed};
 use super::load::{Requests, Slice};
@@ -26,13 +27,13 @@ struct Side {
 }
 
 impl Side {
-    fn start(ctx: &Context, data: &Scratch, environment: &[(&str, &str)]) -> Result<Side> {
+    fn start(ctx: &Context, data: &Scratch, watch: bool, environment: &[(&str, &str)]) -> Result<Side> {
         let dir = ctx.project_dir();
         let from = dir.join("data");
         if from.is_dir() {
             crate::storage::copy_dir(&from, &data.0).map_err(|e| CliError::new(e.to_string()))?;
         }
-        let set = [format!("storage.dir={}", data.0.display())];
+        let set = [format!("storage.dir={}", data.0.display()), format!("monitor.enabled={watch}")];
         let server = process::start_with(&dir, &set, environment)?;
         let address = address(&server.url)?;
         Ok(Side { server, address, slice: Slice::empty(), wall_s: 0.0, cpu_s: 0.0 })
@@ -70,8 +71,8 @@ pub fn run(ctx: &Context, args: &TelemetryBenchArgs) -> Result {
         ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
     ];
     let (data_on, data_off) = (Scratch::new()?, Scratch::new()?);
-    let mut on = Side::start(ctx, &data_on, &on)?;
-    let mut off = Side::start(ctx, &data_off, &[("OTEL_SDK_DISABLED", "true")])?;
+    let mut on = Side::start(ctx, &data_on, true, &on)?;
+    let mut off = Side::start(ctx, &data_off, false, &[("OTEL_SDK_DISABLED", "true")])?;
     let client = Client::new(&on.server.url)?;
     let model = match &args.load.model {
         Some(m) => m.clone(),
