@@ -68,7 +68,7 @@ pub struct Manifest {
     pub manifest_version: u32,
     pub model: String,
     pub version: String,
-    /// `candle` or `trees`.
+    /// `candle`, `trees` or `onnx`.
     pub runtime: String,
     /// The runtime's own description of the network and its input encoding.
     pub architecture: serde_json::Value,

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Makes a version's folder out of a tree model that was trained elsewhere, ready for `understudy model register`.
+"""Makes a version's folder out of a model that was trained elsewhere, ready for `understudy model register`.
 
     python examples/pack_model.py MODEL_FILE ROWS.csv OUT --model NAME [--category COLUMN=A,B,C ...] [--class N]
                                   [--positive LABEL --negative LABEL] [--threshold 0.5]
+                                  [--network probability|logit|softmax [--output N] [--missing X]]
 
 MODEL_FILE is model.txt (LightGBM), model.json or model.ubj (XGBoost), or model.onnx. ROWS.csv has the training rows:
 a column for each feature in the order of training, and `expected`, the library's own predictions for them.
-A `--category` names the categories in the order of their numbers. Standard library only.
+A `--category` names the categories in the order of their numbers. `--network` is for an ONNX network (PyTorch and others): what
+its output N is; categories become one column each, and a missing number is X. Standard library only.
 """
 import argparse, csv, hashlib, json, math, os, shutil
 from datetime import datetime, timezone
@@ -19,6 +21,8 @@ p.add_argument("file"), p.add_argument("rows"), p.add_argument("out"), p.add_arg
 p.add_argument("--category", action="append", default=[]), p.add_argument("--class", dest="number", type=int)
 p.add_argument("--positive", default="yes"), p.add_argument("--negative", default="no")
 p.add_argument("--threshold", type=float, default=0.5)
+p.add_argument("--network", choices=["probability", "logit", "softmax"]), p.add_argument("--output", type=int, default=0)
+p.add_argument("--missing", type=float, default=0.0)
 a = p.parse_args()
 
 orders = {c.split("=")[0]: c.split("=")[1].split(",") for c in a.category}
@@ -58,8 +62,12 @@ shutil.copy(a.file, f"{a.out}/model{extension}")
 json.dump({"rows": len(rows), "features": columns, "scores": quantiles(scores)}, open(f"{a.out}/profile.json", "w"))
 open(f"{a.out}/golden.jsonl", "w").write("".join(map(line, golden)))
 
-inputs = [{"type": "category", "order": orders[n]} if n in orders else {"type": "number"} for n in names]
-architecture = {"format": FORMATS[extension], "inputs": inputs}
+if a.network:
+    inputs = [{"type": "one_hot", "order": orders[n]} if n in orders else {"type": "number", "missing": a.missing} for n in names]
+    architecture = {"inputs": inputs, "answer": a.network, "output": a.output}
+else:
+    inputs = [{"type": "category", "order": orders[n]} if n in orders else {"type": "number"} for n in names]
+    architecture = {"format": FORMATS[extension], "inputs": inputs}
 if a.number is not None:
     architecture["class"] = a.number
 listed = []
@@ -69,7 +77,7 @@ for name in (f"model{extension}", "profile.json", "golden.jsonl"):
 now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
 kinds = {n: "category" if n in orders else "float" for n in names}
 manifest = {
-    "manifest_version": 1, "model": a.model, "version": "v1", "runtime": "trees", "architecture": architecture,
+    "manifest_version": 1, "model": a.model, "version": "v1", "runtime": "onnx" if a.network else "trees", "architecture": architecture,
     "feature_set": "", "calibration": {"kind": "none"}, "threshold": a.threshold, "files": listed,
     "signature": {"features": [{"name": n, "type": kinds[n], "nullable": True} for n in names],
                   "positive_label": a.positive, "negative_label": a.negative},

@@ -19,6 +19,8 @@ pub const GOLDEN: &str = "golden.jsonl";
 
 /// `runtime` of versions that are tree ensembles.
 pub const TREES: &str = "trees";
+/// `runtime` of versions that are ONNX networks; for programs built with the feature `onnx`.
+pub const ONNX: &str = "onnx";
 
 /// Bounds of a weights file's header, checked before anything is allocated for it.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
@@ -55,9 +57,10 @@ pub fn valid_name(name: &str) -> bool {
 /// The file that holds a version's weights, by its runtime and format.
 pub fn weights_file(manifest: &Manifest) -> &'static str {
     let format = || serde_json::from_value::<Format>(manifest.architecture.get("format")?.clone()).ok();
-    match manifest.runtime == TREES {
-        true => format().map_or(WEIGHTS, Format::file),
-        false => WEIGHTS,
+    match manifest.runtime.as_str() {
+        TREES => format().map_or(WEIGHTS, Format::file),
+        ONNX => Format::Onnx.file(),
+        _ => WEIGHTS,
     }
 }
 

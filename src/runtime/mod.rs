@@ -8,6 +8,8 @@ pub(crate) mod folder;
 mod fused;
 mod member;
 mod network;
+#[cfg(feature = "onnx")]
+mod onnx;
 pub(crate) mod random;
 mod registry;
 pub(crate) mod train;

@@ -86,6 +86,12 @@ impl Registry {
 pub fn open(artefact: Artefact) -> Result<Arc<dyn ModelRuntime>, String> {
     match artefact.manifest.runtime.as_str() {
         artefact::TREES => Ok(Arc::new(TreeModel::new(artefact)?)),
+        #[cfg(feature = "onnx")]
+        artefact::ONNX => Ok(Arc::new(super::onnx::OnnxModel::new(artefact)?)),
+        #[cfg(not(feature = "onnx"))]
+        artefact::ONNX => Err("manifest.json: runtime `onnx`: this program was built without it; build it with \
+            `cargo build --release --features onnx`"
+            .into()),
         _ => Ok(Arc::new(CandleModel::new(artefact)?)),
     }
 }

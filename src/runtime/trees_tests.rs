@@ -19,7 +19,7 @@ use understudy_domain::value::{Value, ValueType};
 const TOLERANCE: f64 = 1e-6;
 
 /// Every file of the archive, by name.
-fn golden() -> BTreeMap<String, Vec<u8>> {
+pub(super) fn golden() -> BTreeMap<String, Vec<u8>> {
     let packed = include_bytes!("../../tests/models/golden.tar.zst");
     let raw = zstd::decode_all(&packed[..]).unwrap();
     let mut archive = tar::Archive::new(&raw[..]);
@@ -32,7 +32,7 @@ fn golden() -> BTreeMap<String, Vec<u8>> {
     archive.entries().unwrap().map(read).collect()
 }
 
-fn csv(bytes: &[u8]) -> Vec<Vec<f64>> {
+pub(super) fn csv(bytes: &[u8]) -> Vec<Vec<f64>> {
     let number = |x: &str| if x.is_empty() { f64::NAN } else { x.parse().unwrap() };
     let text = std::str::from_utf8(bytes).unwrap();
     text.lines().skip(1).map(|l| l.split(',').map(number).collect()).collect()
@@ -168,6 +168,16 @@ fn a_version_of_trees_is_written_loaded_and_asked() {
     calibrated.manifest.calibration = Calibration::Platt { a: 0.5, b: 0.0 };
     calibrated.golden.iter_mut().for_each(|g| g.score = sigmoid(0.5 * (g.score / (1.0 - g.score)).ln()));
     assert!((load(calibrated, root.path()).unwrap() - sigmoid(1.0)).abs() < 1e-9);
+}
+
+#[cfg(not(feature = "onnx"))]
+#[test]
+fn a_network_says_what_it_needs() {
+    let root = tempfile::tempdir().unwrap();
+    let mut network = version();
+    network.manifest.runtime = "onnx".into();
+    let said = load(network, root.path()).unwrap_err();
+    assert!(said.contains("cargo build --release --features onnx"), "{said}");
 }
 
 #[test]
