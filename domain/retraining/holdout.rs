@@ -43,6 +43,9 @@ mod tests {
         assert_eq!(s.train, 0..12 * 24 - 29);
         assert_eq!(split(&spec(7, 12 * 24), true, Span::hours(30), &times).holdout, 8 * 24..20 * 24);
         assert_eq!(split(&spec(7, 10), false, Span::hours(30), &times).train, 0..20 * 24);
+        // One row, no day, no gap.
+        let s = split(&spec(0, 0), true, Span::ZERO, &times[..1]);
+        assert!(s.holdout.end == 1 && s.train.end <= s.holdout.start, "{s:?}");
     }
 
     proptest! {
