@@ -116,13 +116,26 @@ pub struct FeedMonitor {
     seq: u64,
     since_checkpoint: u64,
     saving: bool,
+    /// Windows judged when the board was last written.
+    shown: u64,
 }
 
 impl FeedMonitor {
     pub fn new(deps: Arc<Deps>, current: Current, vitals: Arc<Vitals>, board: Arc<FeedBoard>) -> Self {
         let watch = FeedWatch::new(current.load().catalog.feed_settings());
         let alerts = deps.alerts.clone();
-        FeedMonitor { deps, current, vitals, board, alerts, watch, seq: 0, since_checkpoint: 0, saving: false }
+        FeedMonitor {
+            deps,
+            current,
+            vitals,
+            board,
+            alerts,
+            watch,
+            seq: 0,
+            since_checkpoint: 0,
+            saving: false,
+            shown: 0,
+        }
     }
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
@@ -160,8 +173,13 @@ impl FeedMonitor {
             self.deps.counters.feed_findings.add(&[&f.kind, f.level.name()], 1);
         }
         let open: Vec<DataIncident> = self.watch.incidents().iter().filter(|i| i.is_open()).cloned().collect();
-        if open != **self.board.open.load() {
+        let changed = open != **self.board.open.load();
+        if changed {
             self.tell(&open);
+        }
+        let judged = self.watch.counts().get("windows").copied().unwrap_or(0);
+        if changed || judged != self.shown {
+            self.shown = judged;
             self.publish();
         }
     }

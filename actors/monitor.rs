@@ -183,8 +183,7 @@ impl Monitor {
         if judged.state != State::Judged || long_ago {
             return;
         }
-        let hint = format!("`understudy explain drift {model}/FEATURE` tells where it comes from");
-        match Signal::drift(model, judged, Some(&hint)) {
+        match Signal::drift(model, judged, &self.plan.feeds) {
             Some(signal) => self.deps.alerts.raise(signal),
             None => self.deps.alerts.resolve(Resolved::drift(model, judged.end)),
         }

@@ -57,14 +57,14 @@ def at(seconds):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_735_689_600 + seconds))
 
 
-def history(days):
-    """Orders of 20 customers; dear ones mostly come back a day later."""
+def history(first, last, unit=1.0):
+    """Orders of 20 customers on these days; dear ones mostly come back a day later. Amounts are `unit` times too much."""
     events = []
-    for n in range(days * 12):
-        when, amount = n * 7200, n * 37 % 200
+    for n in range(first * 24, last * 24):
+        when, amount = n * 3600, n * 37 % 200
         who = {"customer": f"c{n * 7 % 20}"}
         events.append((when, {"id": f"o{n}", "type": "order_placed", "time": at(when), "entities": who,
-                              "properties": {"amount": float(amount), "items": 1 + n % 3}}))
+                              "properties": {"amount": amount * unit, "items": 1 + n % 3}}))
         events.append((when + 86400, {"id": f"r{n}", "type": "order_returned", "time": at(when + 86400), "entities": who,
                                       "properties": {"order": f"o{n}", "returned": (amount > 100) != (n % 11 == 0)}}))
     events.sort(key=lambda e: e[0])
@@ -111,6 +111,8 @@ def main():
 
 def prove(program, collector, tmp, children):
     subprocess.run([program, "init", f"{tmp}/shop"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(f"{tmp}/shop/models/{MODEL}.toml", "a") as f:
+        f.write("\n[drift]\nmin_rows = 10\n")
     port, prometheus = free_port(), free_port()
     environment, received = dict(os.environ), f"{tmp}/received.ndjson"
     if collector:
@@ -123,9 +125,18 @@ def prove(program, collector, tmp, children):
         stderr=subprocess.DEVNULL, env=environment))
     url = f"http://127.0.0.1:{port}"
     until("the server", lambda: call(f"{url}/readyz")[0] == 200 or None)
-    call(f"{url}/v1/replay", history(60), "application/x-ndjson")
-    job = json.loads(call(f"{url}/v1/models/{MODEL}/train", {})[1])["job"]
-    until("the training", lambda: json.loads(call(f"{url}/v1/jobs/{job}")[1])["state"] == "registered" or None)
+    replay = lambda lines: call(f"{url}/v1/replay", lines, "application/x-ndjson")
+    # A version, traffic, a second version, and at last amounts in another unit: drift, and an incident of a feed.
+    for days in (history(0, 30), history(30, 56), history(56, 61, 100.0)):
+        replay(days)
+        if json.loads(call(f"{url}/v1/models/{MODEL}")[1])["versions"][1:]:
+            continue
+        job = json.loads(call(f"{url}/v1/models/{MODEL}/train", {})[1])["job"]
+        until("the training", lambda: json.loads(call(f"{url}/v1/jobs/{job}")[1])["state"] == "registered" or None)
+    quick = {"stages": [50, 100], "shadow_answers": 0, "min_dwell": "1m", "outcomes": []}
+    rollout = f"{url}/v1/models/{MODEL}/rollout"
+    start = lambda version: call(rollout, {"version": version, "settings": quick})
+    print(f"rollout: {start('v1')[0]}")
 
     config = (f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{HERE}/alerts.yaml']\nscrape_configs:\n"
               f"  - {{job_name: understudy, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}\n")
@@ -139,10 +150,13 @@ def prove(program, collector, tmp, children):
 
     end, n = time.monotonic() + 30, 0
     while time.monotonic() < end:
-        when = at(61 * 86400 + n)
+        when = at(62 * 86400 + n)
+        if n == 200:
+            step = json.loads(call(rollout)[1])["step"]
+            print(f"abort: {call(f'{rollout}/abort', {'expected_step': step})[0]}, again: {start('v1')[0]}")
         order = {"id": f"x{n}", "type": "order_placed", "time": when, "entities": {"customer": f"c{n % 20}"},
                  "properties": {"amount": 20.0, "items": 1}}
-        call(f"{url}/v1/events", order)
+        replay(json.dumps(order).encode())
         # Some are odd (a finding), some wrong (a refusal).
         context = {"amount": 1e7 if n % 10 == 0 else float(n % 200)} if n % 7 else {"amonut": 1}
         call(f"{url}/v1/models/{MODEL}/predict",

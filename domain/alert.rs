@@ -63,6 +63,9 @@ pub struct Signal {
     pub hold: Span,
     /// Over by itself if not said again within this; `None` waits for a word.
     pub lasts: Option<Span>,
+    /// Causes of which this is a consequence: while one of them is open, it is told there.
+    #[serde(default)]
+    pub upstream: Vec<String>,
 }
 
 /// A source's word that something is over.
@@ -89,6 +92,9 @@ pub struct Alert {
     /// Over, if it stays so for as long as `hold`.
     #[serde(default)]
     pub clear_since: Option<Timestamp>,
+    /// What follows from it and would be an alert of its own otherwise.
+    #[serde(default)]
+    pub consequences: Vec<String>,
     /// Told to somebody, as what.
     #[serde(default)]
     pub told: Option<Severity>,

@@ -29,6 +29,8 @@ pub struct ModelPlan {
     pub vector: VectorPlan,
     pub signature: Arc<Signature>,
     pub checks: Vec<Checks>,
+    /// Event types that each feature is made of; those of the request itself are of its event, if it has one.
+    pub feeds: BTreeMap<String, Vec<String>>,
 }
 
 struct OutcomeReader {
@@ -195,7 +197,13 @@ impl ModelPlan {
             negative_label: spec.negative_label.clone(),
         });
         Rules::compile(&signature, &checks, rules, &spec.name, &spec.profile)?;
-        Ok(ModelPlan { spec: spec.clone(), vector, signature, checks })
+        let feeds = |name: &String| {
+            let (mut events, of_request) = plan.sources(name);
+            events.extend(spec.request.iter().filter(|_| of_request).map(|r| r.event.clone()));
+            (name.clone(), events.into_iter().collect())
+        };
+        let feeds = spec.features.iter().map(feeds).collect();
+        Ok(ModelPlan { spec: spec.clone(), vector, signature, checks, feeds })
     }
 }
 

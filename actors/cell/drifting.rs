@@ -35,7 +35,9 @@ impl Cell {
             code: "not_judged",
             detail: format!("no window of `{feature}` has been judged yet; `drift show {model}` tells where it stands"),
         })?;
-        let reads = feeds_of(&generation, model, if feature == SCORE { names } else { vec![feature] });
+        // The score is made of all that the features are made of.
+        let read = served.plan.feeds.iter().filter(|(name, _)| feature == SCORE || *name == feature);
+        let reads: BTreeSet<String> = read.flat_map(|(_, events)| events.clone()).collect();
         let from = case.since - case.window;
         let incidents = self.system.feeds.send(GetDataIncidents { from, until: case.end }).await.map_err(mailbox)?;
         let of = |incident: understudy_domain::feed::DataIncident| {
@@ -91,16 +93,4 @@ impl Cell {
         };
         recent.map(told).collect()
     }
-}
-
-/// Event types that features are made of; those of the request itself are of its event, if it has one.
-fn feeds_of(generation: &Generation, model: &str, features: Vec<&str>) -> BTreeSet<String> {
-    let request = generation.catalog.models.get(model).and_then(|m| m.spec.request.as_ref()).map(|r| r.event.clone());
-    let mut all = BTreeSet::new();
-    for feature in features {
-        let (events, of_request) = generation.catalog.plan.sources(feature);
-        all.extend(events);
-        all.extend(request.iter().filter(|_| of_request).cloned());
-    }
-    all
 }

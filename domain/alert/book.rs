@@ -103,7 +103,18 @@ impl AlertBook {
         let mut entries = Vec::new();
         let mut told = Vec::new();
         match event {
-            Event::Raised(signal) => entries.extend(self.raise(signal, now.clock)),
+            Event::Raised(signal) => {
+                let (over, consequences) = self.fold(&signal, now.clock);
+                told.extend(over.iter().filter_map(|a| self.last_word(a, now)));
+                entries.extend(over.into_iter().map(|a| Entry::Resolved { id: a.id, at: now.clock }));
+                if !self.follows(&signal, now.clock) {
+                    let cause = signal.cause.clone();
+                    entries.extend(self.raise(signal, now.clock));
+                    if let Some(alert) = self.open.get_mut(&cause) {
+                        consequences.into_iter().for_each(|c| note(&mut alert.consequences, c));
+                    }
+                }
+            }
             Event::Cleared(r) => {
                 if let Some(alert) = self.open.get_mut(&r.cause) {
                     alert.clear_since.get_or_insert(r.at.unwrap_or(now.clock).min(now.clock));
@@ -140,6 +151,29 @@ impl AlertBook {
         (entries, grouped(told))
     }
 
+    /// Ends open alerts that are consequences of this one, or this one if it is a consequence: one cause is one alert.
+    fn fold(&mut self, signal: &Signal, now: Timestamp) -> (Vec<Alert>, Vec<String>) {
+        let follows = |a: &&Alert| a.signal.upstream.contains(&signal.cause);
+        let mut over: Vec<(String, String)> =
+            self.open.values().filter(follows).map(|a| (a.id.clone(), a.signal.summary.clone())).collect();
+        let consequences: Vec<String> = over.iter().map(|(_, summary)| summary.clone()).collect();
+        if signal.upstream.iter().any(|cause| self.open.contains_key(cause)) {
+            over.extend(self.open.get(&signal.cause).map(|a| (a.id.clone(), String::new())));
+        }
+        let ended = over.into_iter().filter_map(|(id, _)| self.end(&id, now)).collect();
+        (ended, consequences)
+    }
+
+    /// Notes it with the open alert that it is a consequence of, if there is one.
+    fn follows(&mut self, signal: &Signal, now: Timestamp) -> bool {
+        let Some(cause) = signal.upstream.iter().find(|cause| self.open.contains_key(*cause)) else { return false };
+        if let Some(alert) = self.open.get_mut(cause) {
+            alert.updated = now;
+            note(&mut alert.consequences, signal.summary.clone());
+        }
+        true
+    }
+
     fn raise(&mut self, mut signal: Signal, now: Timestamp) -> Option<Entry> {
         if !self.open.contains_key(&signal.cause) && self.open.len() >= MAX_OPEN {
             signal = Signal::overflow(&signal, MAX_OPEN);
@@ -164,6 +198,7 @@ impl AlertBook {
             count: 1,
             resolved: None,
             clear_since: None,
+            consequences: Vec::new(),
             told: None,
         };
         self.open.insert(alert.signal.cause.clone(), alert.clone());
@@ -220,6 +255,15 @@ impl AlertBook {
 
     /// How long a silence may last.
     pub const LONGEST_SILENCE: Span = Span::days(90);
+}
+
+/// The newest lines, each once.
+fn note(lines: &mut Vec<String>, line: String) {
+    lines.retain(|known| *known != line);
+    lines.push(line);
+    if lines.len() > MAX_DETAILS {
+        lines.remove(0);
+    }
 }
 
 /// One telling for each name.

@@ -1,7 +1,7 @@
 //! What the sources of alerts say, one constructor each: name, severity, labels and runbook are decided here.
 
 use super::{Resolved, Severity, Signal};
-use crate::drift::{Level, WindowDrift};
+use crate::drift::{Level, SCORE, WindowDrift};
 use crate::feed::DataIncident;
 use crate::time::{Span, Timestamp};
 use std::collections::BTreeMap;
@@ -33,15 +33,23 @@ impl Signal {
             runbook: runbook("a-feed-is-wrong"),
             hold: Span::ZERO,
             lasts: None,
+            upstream: Vec::new(),
         }
     }
 
-    /// What a model sees or says has drifted and holds; `blame` is where it comes from, in a sentence.
-    pub fn drift(model: &str, judged: &WindowDrift, blame: Option<&str>) -> Option<Signal> {
+    /// What a model sees or says has drifted and holds. `feeds` are the event types that each feature is made of.
+    pub fn drift(model: &str, judged: &WindowDrift, feeds: &BTreeMap<String, Vec<String>>) -> Option<Signal> {
         let drifted: Vec<_> = judged.features.iter().filter(|f| f.level >= Level::Alert).collect();
         let worst = drifted.first()?;
-        let mut details: Vec<String> = blame.map(str::to_owned).into_iter().collect();
+        let mut details =
+            vec![format!("`understudy explain drift {model}/{}` tells where it comes from", worst.feature)];
         details.extend(drifted.iter().map(|f| f.explanation.clone()));
+        // The score is made of all that the features are made of.
+        let made_of = |name: &str| drifted.iter().any(|f| f.feature == SCORE || f.feature == name);
+        let read = feeds.iter().filter(|(name, _)| made_of(name)).flat_map(|(_, events)| events);
+        let mut upstream: Vec<String> = read.map(|event| format!("feed/{event}")).collect();
+        upstream.sort_unstable();
+        upstream.dedup();
         Some(Signal {
             cause: format!("drift/{model}"),
             name: "ModelDrift".into(),
@@ -56,6 +64,7 @@ impl Signal {
             runbook: runbook("a-model-drifts"),
             hold: Span::ZERO,
             lasts: None,
+            upstream,
         })
     }
 
@@ -72,6 +81,7 @@ impl Signal {
             runbook: runbook("a-rollout-stopped"),
             hold: Span::ZERO,
             lasts: Some(LASTS),
+            upstream: Vec::new(),
         }
     }
 
@@ -88,6 +98,7 @@ impl Signal {
             runbook: runbook("retraining-does-not-help"),
             hold: Span::ZERO,
             lasts: Some(LASTS),
+            upstream: Vec::new(),
         }
     }
 
@@ -104,6 +115,7 @@ impl Signal {
             runbook: runbook("when-the-disk-fails"),
             hold: HOLD,
             lasts: None,
+            upstream: Vec::new(),
         }
     }
 
@@ -120,6 +132,7 @@ impl Signal {
             runbook: runbook("memory"),
             hold: HOLD,
             lasts: None,
+            upstream: Vec::new(),
         }
     }
 
@@ -136,6 +149,7 @@ impl Signal {
             runbook: runbook("alerts"),
             hold: Span::ZERO,
             lasts: None,
+            upstream: Vec::new(),
         }
     }
 
@@ -151,6 +165,7 @@ impl Signal {
             runbook: runbook("alerts"),
             hold: HOLD,
             lasts: Some(LASTS),
+            upstream: Vec::new(),
             since: one.since,
         }
     }

@@ -18,7 +18,16 @@ fn signal(cause: &str, severity: Severity, hold: i64) -> Signal {
         runbook: "docs/operations.md#alerts".into(),
         hold: Span::seconds(60 * hold),
         lasts: None,
+        upstream: Vec::new(),
     }
+}
+
+/// A drift that feed/a explains.
+fn follows() -> Event {
+    Event::Raised(Signal {
+        upstream: vec!["feed/a".into(), "feed/b".into()],
+        ..signal("drift/m", Severity::Warning, 0)
+    })
 }
 
 fn raise(cause: &str, severity: Severity, hold: i64) -> Event {
@@ -111,6 +120,23 @@ fn the_silenced_are_not_told_until_the_silence_ends() {
         !Silence { matches: BTreeMap::new(), ..silence(("a", "b"), 1) }.matches(book.open()[0]),
         "nothing is no all"
     );
+}
+
+#[test]
+fn what_follows_from_an_open_alert_is_told_there() {
+    let mut book = AlertBook::default();
+    book.on(raise("feed/a", Severity::Critical, 0), at(0));
+    for n in 1..5 {
+        assert!(book.on(follows(), at(n)).1.is_empty());
+    }
+    assert_eq!((book.open().len(), book.open()[0].consequences.as_slice()), (1, &["drift/m is wrong".to_string()][..]));
+    // It stays when its cause is over: then it is one of its own.
+    book.on(clear("feed/a"), at(5));
+    assert_eq!(told(&book.on(follows(), at(6)).1), ["drift/m true"]);
+    // And goes when the cause is found later.
+    assert_eq!(told(&book.on(raise("feed/b", Severity::Critical, 0), at(7)).1), ["drift/m false", "feed/b true"]);
+    assert_eq!(book.open()[0].consequences, ["drift/m is wrong"]);
+    assert!(book.on(follows(), at(8)).1.is_empty() && book.on(clear("drift/m"), at(9)).1.is_empty());
 }
 
 #[test]

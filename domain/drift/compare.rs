@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 const BINS: f64 = 10.0;
 /// Added to every count, so that an empty bin has a logarithm.
 const SMOOTHING: f64 = 0.5;
-/// Bins with fewer expected rows in the window are tested as one: the chi-square approximation needs some.
+/// Bins with fewer expected rows in the window are tested together: the chi-square approximation needs some.
 const EXPECTED: f64 = 5.0;
 
 /// A bin of both histograms.
@@ -100,16 +100,24 @@ fn groups(binning: &Binning, reference: &[u32]) -> Vec<(usize, usize)> {
 
 /// p-value of sum (sqrt(m/n) w - sqrt(n/m) r)^2 / (r + w), chi-square with B - 1 degrees (Press et al. 14.3).
 fn chi_square(counts: &[(f64, f64)], m: f64, n: f64) -> f64 {
-    let (mut cells, mut rare) = (Vec::new(), (0.0, 0.0));
+    let expected = |(r, w): (f64, f64)| (r + w) * n / (n + m);
+    let (mut cells, mut rare, mut pooled) = (Vec::new(), (0.0, 0.0), None);
     for (r, w) in counts {
-        if (r + w) * n / (n + m) < EXPECTED {
-            rare = (rare.0 + r, rare.1 + w);
-        } else {
+        if expected((*r, *w)) >= EXPECTED {
             cells.push((*r, *w));
+            continue;
+        }
+        // As many rare bins together as are enough: all of them as one would hide what moves among them.
+        rare = (rare.0 + r, rare.1 + w);
+        if expected(rare) >= EXPECTED {
+            pooled = Some(cells.len());
+            cells.push(std::mem::take(&mut rare));
         }
     }
-    if rare.0 + rare.1 > 0.0 {
-        cells.push(rare);
+    match pooled {
+        Some(last) => cells[last] = (cells[last].0 + rare.0, cells[last].1 + rare.1),
+        None if rare.0 + rare.1 > 0.0 => cells.push(rare),
+        None => {}
     }
     let statistic: f64 = cells.iter().map(|(r, w)| ((m / n).sqrt() * w - (n / m).sqrt() * r).powi(2) / (r + w)).sum();
     chi_square_tail(statistic, cells.len() as f64 - 1.0)

@@ -21,8 +21,9 @@ const ROUGH: f64 = 1.0;
 const TIMES: f64 = 10.0;
 const LEAST: f64 = 0.15;
 /// Numbers change with the world (storms, seasons): a change of theirs has to be this many times as large as the level
-/// says, and be there in each of the last windows.
+/// says, and this many times what is usual, and be there in each of the last windows.
 const WORLD: f64 = 2.0;
+const UNUSUAL: f64 = 1.75;
 /// After so many windows that a finding held in, what it found is what is usual.
 const ACCEPTED: usize = 14;
 
@@ -111,6 +112,7 @@ impl Kind {
             let own = if whole > spec.alert * WORLD { excess[i] - whole } else { excess[i] };
             let level = match (sure, measure) {
                 (false, _) => Level::None,
+                (true, true) if own < (UNUSUAL - 1.0) * c.usual() => Level::None,
                 (true, true) => Level::of(own / WORLD, spec),
                 (true, false) if own > LEAST && own > (TIMES - 1.0) * c.usual() => Level::Alert,
                 (true, false) => Level::of(own, spec),

@@ -68,7 +68,8 @@ mod tests {
             features: vec![drifted],
         };
         let quiet = WindowDrift { features: Vec::new(), ..window.clone() };
-        assert_eq!(Signal::drift("m", &quiet, None), None);
+        let feeds = [("x".to_string(), vec!["f".to_string()])].into();
+        assert_eq!(Signal::drift("m", &quiet, &feeds), None);
         let page = include_str!("../../docs/operations.md");
         let anchors: Vec<String> = page
             .lines()
@@ -77,7 +78,7 @@ mod tests {
             .collect();
         for signal in [
             Signal::feed(&incident),
-            Signal::drift("m", &window, Some("the feed")).expect("it drifts"),
+            Signal::drift("m", &window, &feeds).expect("it drifts"),
             Signal::rollout("m", "r1", "incident", "wrong shapes", t),
             Signal::retraining("m", "three jobs failed", t),
             Signal::storage("no space", t),

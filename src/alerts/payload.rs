@@ -77,8 +77,8 @@ fn annotations(a: &Alert, details: bool) -> BTreeMap<String, String> {
         ("summary".to_owned(), short(&a.signal.summary)),
         ("runbook_url".to_owned(), a.signal.runbook.clone()),
     ]);
-    if details && !a.signal.details.is_empty() {
-        let lines: Vec<String> = a.signal.details.iter().map(|d| short(d)).collect();
+    if details && !(a.signal.details.is_empty() && a.consequences.is_empty()) {
+        let lines: Vec<String> = a.signal.details.iter().chain(&a.consequences).map(|d| short(d)).collect();
         all.insert("description".into(), lines.join("\n"));
     }
     all

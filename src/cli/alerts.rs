@@ -84,7 +84,7 @@ fn listed(answer: &Value, all: bool) -> String {
             cell(&a["count"]),
             cell(&a["summary"])
         ));
-        for detail in array(a, "details") {
+        for detail in array(a, "details").iter().chain(array(a, "consequences")) {
             out.push_str(&format!("    {}\n", cell(detail)));
         }
         out.push_str(&format!("  id {}, {}\n", cell(&a["id"]), cell(&a["runbook"])));

@@ -5,6 +5,7 @@ use super::error::{CliError, Result};
 use super::output;
 use super::target::Context;
 use crate::simulate::drift::{self, DriftOptions};
+use crate::simulate::watching::{Sample, watching};
 use crate::simulate::{self, Run, parsers};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub fn run(ctx: &Context, command: &SimulateCommand) -> Result {
                 seed: *seed,
             },
         ),
+        SimulateCommand::Monitor { predictions, seed } => watched(ctx, *predictions, *seed),
         SimulateCommand::Rollout(args) => super::simulate_rollout::run(ctx, args),
     }
 }
@@ -88,6 +90,35 @@ fn system(ctx: &Context, seeds: u64, only: Option<u64>) -> Result {
             failure.reason
         ))
         .hint(format!("`understudy simulate system --seed {}` replays it and prints its last lines", run.seed))),
+    }
+}
+
+/// Fails if what is held grows with what comes.
+fn watched(ctx: &Context, predictions: u64, seed: u64) -> Result {
+    let kib = |bytes: usize| bytes >> 10;
+    let said = |s: &Sample| {
+        format!(
+            "{:>12} predictions: monitor {} KiB, feed {} KiB, process {} MiB",
+            output::count(s.predictions),
+            kib(s.monitor_bytes),
+            kib(s.feed_bytes),
+            s.resident_bytes >> 20
+        )
+    };
+    let report = watching(predictions, seed, &|s| ctx.note(&said(s))).map_err(CliError::new)?;
+    if ctx.json {
+        output::json(&report);
+    } else {
+        report.samples.iter().for_each(|s| output::line(&said(s)));
+        let cost = (report.ns_per_prediction, report.ns_per_event);
+        output::line(&format!(
+            "growth over the second half {:.3}; {} ns a prediction, {} ns an event",
+            report.growth, cost.0, cost.1
+        ));
+    }
+    match report.constant {
+        true => Ok(()),
+        false => Err(CliError::new(format!("what is held grew by {:.1} %", (report.growth - 1.0) * 100.0))),
     }
 }
 

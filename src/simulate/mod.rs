@@ -24,6 +24,7 @@ mod run;
 mod tests;
 mod trace;
 mod traffic;
+pub mod watching;
 
 pub use run::{Failure, Run};
 

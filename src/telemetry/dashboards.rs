@@ -251,9 +251,9 @@ const ROLLOUT: Dashboard = Dashboard {
         "Time of a prediction by version, 95 %", "s",
             "histogram_quantile(0.95, sum by (le, version) (rate(understudy_prediction_duration_seconds_bucket{model=~\"$model\"}[$__rate_interval])))", "{{version}}";
         "What versions did wrong", "short",
-            "sum by (version, cause) (increase(understudy_model_faults_total{model=~\"$model\"}[5m]))", "{{version}} {{cause}}";
+            "sum by (version, cause) (increase(understudy_model_faults_total{model=~\"$model\"}[5m])) or vector(0)", "{{version}} {{cause}}";
         "Answers of the champion for another version", "short",
-            "sum by (version) (increase(understudy_model_fallbacks_total{model=~\"$model\"}[5m]))", "{{version}}";
+            "sum by (version) (increase(understudy_model_fallbacks_total{model=~\"$model\"}[5m])) or vector(0)", "{{version}}";
     ],
 };
 

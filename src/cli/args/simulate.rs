@@ -28,6 +28,14 @@ pub enum SimulateCommand {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Years of made-up traffic through the monitor and the watch over a feed: what they hold in memory, and what they cost
+    Monitor {
+        /// Predictions, each with an outcome and an event
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..))]
+        predictions: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Drift detection on made-up traffic: false alarms on nothing, windows until a shift is seen
     Drift {
         /// Days of traffic in which nothing changes
