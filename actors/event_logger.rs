@@ -255,7 +255,7 @@ impl EventLogger {
         self.count(&outcomes);
         let batch = Arc::new(batch);
         let came = (batch.len() + refused.len()) as u64;
-        if came > 0 && self.feed_board.admit(came) {
+        if came > 0 && deps.settings.monitoring && self.feed_board.admit(came) {
             self.feeds.do_send(EventsTaken { taken: batch.clone(), refused, now: deps.clock.now() });
         }
         let mut folds = Vec::new();

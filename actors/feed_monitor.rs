@@ -234,6 +234,9 @@ impl FeedMonitor {
 fn recovered(deps: &Deps, mut fresh: FeedWatch) -> (FeedWatch, u64) {
     let spec = fresh.spec().clone();
     let mut seq = 0;
+    if !deps.settings.monitoring {
+        return (fresh, seq);
+    }
     match deps.feeds.load() {
         Ok(Some((saved, mut watch))) if saved <= deps.events.last_seq() => {
             watch.follow(spec);
