@@ -77,6 +77,8 @@ impl RolloutController {
         let model = due.model.clone();
         match &due.action {
             Action::Load { step, version } => {
+                // What stopped the one before is history.
+                self.deps.alerts.resolve(Resolved::rollout(&model));
                 self.load(model, version.clone(), *step, due.at, ctx);
                 None
             }
