@@ -25,6 +25,7 @@ use crate::api::Refusal;
 use crate::deps::Deps;
 use crate::event_logger::RETRY;
 use crate::fault_point;
+use crate::feed_monitor::FeedBoard;
 use crate::generation::Current;
 use crate::guard::Vitals;
 use crate::model_pool::{ModelPool, Published};
@@ -49,6 +50,8 @@ pub struct RolloutController {
     pool: Addr<ModelPool>,
     logger: Addr<PredictionLogger>,
     models: Published,
+    /// Incidents of the feeds.
+    feeds: Arc<FeedBoard>,
     /// By model: the rollout that runs, or the last one.
     lives: BTreeMap<Arc<str>, Life>,
     /// Actions to perform, in order, one at a time.
@@ -69,6 +72,7 @@ impl RolloutController {
         pool: Addr<ModelPool>,
         logger: Addr<PredictionLogger>,
         models: Published,
+        feeds: Arc<FeedBoard>,
     ) -> Self {
         RolloutController {
             deps,
@@ -78,6 +82,7 @@ impl RolloutController {
             pool,
             logger,
             models,
+            feeds,
             lives: BTreeMap::new(),
             due: VecDeque::new(),
             acting: false,
@@ -168,7 +173,16 @@ impl RolloutController {
         Ok(())
     }
 
+    /// What is wrong with what both arms read: nothing is promoted on it. While a recorded stream is the clock an incident
+    /// is noticed at a moment that hangs on the machine, so that nothing may follow from it.
+    fn baseline_alert(&self) -> Option<String> {
+        let open = self.feeds.open();
+        let incident = open.first().filter(|_| !self.deps.clock.is_stream())?;
+        Some(format!("feed {}: {}", incident.feed, incident.reason))
+    }
+
     fn evaluate(&mut self, model: &str, now: Timestamp) -> Result<(), Refusal> {
+        let baseline_alert = self.baseline_alert();
         let Some(life) = self.lives.get_mut(model) else { return Ok(()) };
         match life.rollout.state() {
             State::Shadow => {
@@ -177,7 +191,8 @@ impl RolloutController {
             }
             State::Stage(_) | State::Holding => {
                 life.tally.mature(now);
-                let tick = understudy_domain::rollout::Tick { segments: life.tally.news(), ..Default::default() };
+                let (segments, incomplete) = (life.tally.news(), None);
+                let tick = understudy_domain::rollout::Tick { segments, incomplete, baseline_alert };
                 self.feed(model, Input::Tick(tick), now)
             }
             _ => Ok(()),

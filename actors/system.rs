@@ -163,6 +163,7 @@ impl System {
             pool.clone(),
             logger.clone(),
             models.clone(),
+            feed_board.clone(),
         );
         let rollouts = supervise::start_on(&threads.control, rollouts, health);
         board.set_controller(rollouts.clone());

@@ -98,7 +98,7 @@ pub struct Tick {
     pub segments: Vec<SegmentCounts>,
     /// Why not all that happened is in them (restart, a node is missing); no verdict is made of half the counts.
     pub incomplete: Option<String>,
-    /// An open alert about the champion.
+    /// What is wrong with the champion, or with what both arms read.
     pub baseline_alert: Option<String>,
 }
 

@@ -124,7 +124,7 @@ fn blocked(k: &Known<'_>) -> Option<Judged> {
         return hold(Reason::BothArmsFail, "both arms failed a short while ago; the stage's time begins anew".into());
     }
     if let Some(alert) = k.baseline_alert {
-        return hold(Reason::BaselineAlert, format!("an alert about the champion is open: {alert}"));
+        return hold(Reason::BaselineAlert, format!("what both arms read is wrong: {alert}"));
     }
     if let Some(outcome) = k.unmatched {
         let text = format!("outcomes of `{outcome}` are matched at different rates in the two arms");

@@ -20,7 +20,7 @@ mod telemetry;
 pub use bench::{
     BenchArgs, BenchCommand, MemoryArgs, ModelBenchArgs, OverloadArgs, PredictBenchArgs, ReloadArgs, TelemetryBenchArgs,
 };
-pub use bench_pool::{BatchBenchArgs, PoolBenchArgs};
+pub use bench_pool::{BatchBenchArgs, PoolBenchArgs, RolloutBenchArgs};
 pub use drift::{AlertsCommand, DriftCommand, FaultsCommand, MonitorCommand, RulesCommand};
 pub use entity::EntityCommand;
 pub use models::{ModelCheckArgs, ModelCommand};

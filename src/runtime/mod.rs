@@ -1,6 +1,6 @@
 //! Model versions on disk, the runtimes that serve them (candle, trees), and the built-in trainer.
 
-pub(crate) mod artefact;
+pub mod artefact;
 pub(crate) mod bundle;
 pub(crate) mod candle;
 mod challenge;
@@ -14,7 +14,7 @@ pub(crate) mod random;
 mod registry;
 pub(crate) mod train;
 mod trees;
-pub(crate) mod variant;
+pub mod variant;
 mod warm_up;
 
 pub use registry::Registry;

@@ -15,6 +15,9 @@ pub enum BenchCommand {
     Batch(super::BatchBenchArgs),
     /// More predictions than the server can answer, or slow clients beside ordinary ones
     Overload(OverloadArgs),
+    /// What a canary and shadow copies cost a prediction; and how fast a canary that always fails is gone, under load.
+    /// Exit 1 if a request fails or the canary is not gone in time
+    Rollout(super::RolloutBenchArgs),
     /// A server that sends traces and metrics beside one that does not
     Telemetry(TelemetryBenchArgs),
     /// A server process whose project is changed under load, in right and in wrong ways; exit 1 if any request

@@ -41,7 +41,7 @@ pub fn body(n: u64) -> Value {
     json!({"entities": {"customer": format!("c{}", n % 50)}, "context": {"a": part(20), "b": part(40)}})
 }
 
-/// Writes the project with its versions; the bytes that one of them holds in memory.
+/// Writes the project with its versions (logistic regressions if there is no hidden layer); the bytes that one of them holds in memory.
 pub fn project(dir: &Path, models: usize, hidden: &[usize]) -> Result<u64> {
     let write = |path: &str, text: &str| {
         let path = dir.join(path);
@@ -51,7 +51,8 @@ pub fn project(dir: &Path, models: usize, hidden: &[usize]) -> Result<u64> {
     write("understudy.toml", "[storage]\ndurability = \"process\"\n")?;
     write("features/made.toml", FEATURES)?;
     for i in 0..models {
-        let train = format!("[train]\nalgorithm = \"mlp\"\nhidden = {hidden:?}\nmax_epochs = 1\nbatch = 128\n");
+        let algorithm = if hidden.is_empty() { "logistic" } else { "mlp" };
+        let train = format!("[train]\nalgorithm = \"{algorithm}\"\nhidden = {hidden:?}\nmax_epochs = 1\nbatch = 128\n");
         let text = format!("name = \"{}\"\nfeatures = [\"orders_1d\", \"a\", \"b\"]\n{train}", name(i));
         write(&format!("models/{}.toml", name(i)), &text)?;
     }

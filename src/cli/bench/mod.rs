@@ -16,6 +16,9 @@ mod pool;
 mod process;
 mod rate;
 mod reload;
+mod rollback;
+mod rollout;
+mod sides;
 mod telemetry;
 
 use super::args::{BenchArgs, BenchCommand};
@@ -46,6 +49,7 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Result {
         BenchCommand::Batch(args) => pool::batch(ctx, args),
         BenchCommand::Overload(args) => overload::run(ctx, args),
         BenchCommand::Reload(args) => reload::run(ctx, args),
+        BenchCommand::Rollout(args) => rollout::run(ctx, args),
         BenchCommand::Telemetry(args) => telemetry::run(ctx, args),
         BenchCommand::Memory(args) => memory::run(ctx, args),
         BenchCommand::Predict(args) => {

@@ -3,9 +3,9 @@
 //! instructions.
 
 use super::bodies::{self, Fixed};
-use super::load::{Requests, Slice};
-use super::process::{self, Process};
-use super::{TURN, address, cpu, floor, load};
+use super::load::Requests;
+use super::sides::Side;
+use super::{TURN, floor};
 use crate::cli::args::TelemetryBenchArgs;
 use crate::cli::client::{Client, encode};
 use crate::cli::error::{CliError, Result};
@@ -14,47 +14,7 @@ use crate::cli::output::{json, put};
 use crate::cli::target::Context;
 use crate::cli::{models, table};
 use serde_json::json;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-
-struct Side {
-    server: Process,
-    address: SocketAddr,
-    slice: Slice,
-    wall_s: f64,
-    cpu_s: f64,
-}
-
-impl Side {
-    fn start(ctx: &Context, data: &Scratch, watch: bool, environment: &[(&str, &str)]) -> Result<Side> {
-        let dir = ctx.project_dir();
-        let from = dir.join("data");
-        if from.is_dir() {
-            crate::storage::copy_dir(&from, &data.0).map_err(|e| CliError::new(e.to_string()))?;
-        }
-        let set = [format!("storage.dir={}", data.0.display()), format!("monitor.enabled={watch}")];
-        let server = process::start_with(&dir, &set, environment)?;
-        let address = address(&server.url)?;
-        Ok(Side { server, address, slice: Slice::empty(), wall_s: 0.0, cpu_s: 0.0 })
-    }
-
-    fn turn(&mut self, requests: &Arc<dyn Requests>, connections: usize, time: Duration) {
-        let before = cpu::of_process_s(self.server.pid());
-        let slice = load::run(self.address, requests, connections, time, 0);
-        self.cpu_s += cpu::of_process_s(self.server.pid()) - before;
-        self.wall_s += slice.wall.as_secs_f64();
-        self.slice.add(&slice);
-    }
-
-    fn per_s(&self) -> f64 {
-        self.slice.latencies.count() as f64 / self.wall_s.max(1e-9)
-    }
-
-    fn cpu_us(&self) -> f64 {
-        self.cpu_s * 1e6 / (self.slice.latencies.count().max(1)) as f64
-    }
-}
 
 pub fn run(ctx: &Context, args: &TelemetryBenchArgs) -> Result {
     if ctx.url.is_some() {
@@ -71,8 +31,9 @@ pub fn run(ctx: &Context, args: &TelemetryBenchArgs) -> Result {
         ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
     ];
     let (data_on, data_off) = (Scratch::new()?, Scratch::new()?);
-    let mut on = Side::start(ctx, &data_on, true, &on)?;
-    let mut off = Side::start(ctx, &data_off, false, &[("OTEL_SDK_DISABLED", "true")])?;
+    let watch = |on: bool| [format!("monitor.enabled={on}")];
+    let mut on = Side::start(&ctx.project_dir(), &data_on, &watch(true), &on)?;
+    let mut off = Side::start(&ctx.project_dir(), &data_off, &watch(false), &[("OTEL_SDK_DISABLED", "true")])?;
     let client = Client::new(&on.server.url)?;
     let model = match &args.load.model {
         Some(m) => m.clone(),
@@ -86,8 +47,7 @@ pub fn run(ctx: &Context, args: &TelemetryBenchArgs) -> Result {
     let requests: Arc<dyn Requests> = Arc::new(Fixed::new(&path, &bodies));
     let connections = args.load.connections as usize;
     for side in [&mut on, &mut off] {
-        side.turn(&requests, connections, super::WARM_UP);
-        (side.slice, side.wall_s, side.cpu_s) = (Slice::empty(), 0.0, 0.0);
+        side.warm_up(&requests, connections);
     }
     let turns = (u128::from(args.load.seconds) * 1000).div_ceil(TURN.as_millis()).max(2);
     for _ in 0..turns {

@@ -40,7 +40,7 @@ pub fn run(ctx: &Context, command: &RolloutCommand) -> Result {
     done
 }
 
-pub(super) fn path(model: &str, rest: &str) -> String {
+pub(in crate::cli) fn path(model: &str, rest: &str) -> String {
     format!("/v1/models/{}/rollout{rest}", encode(model))
 }
 

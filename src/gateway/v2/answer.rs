@@ -78,10 +78,12 @@ pub fn wanted(infer: &Infer) -> Result<Wanted, Fault> {
     }
 }
 
+/// `fallback`: the champion answered in place of the version that a row was routed to.
 pub fn render(
     model: &str,
     id: Option<&str>,
     records: &[&PredictionRecord],
+    fallback: bool,
     wanted: &Wanted,
 ) -> Result<HttpResponse, Fault> {
     let mut raw = Vec::new();
@@ -104,6 +106,9 @@ pub fn render(
     let mut head = object!({ "model_name": model, "model_version": version });
     if let Some(id) = id {
         head["id"] = id.into();
+    }
+    if fallback {
+        head["parameters"] = object!({ "fallback_version": true });
     }
     head["outputs"] = outputs.into();
     if wanted.iter().all(|(_, binary)| !binary) {

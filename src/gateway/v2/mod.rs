@@ -83,6 +83,11 @@ pub async fn model_ready(call: &Call) -> Result<HttpResponse, Fault> {
 pub async fn infer(call: &Call) -> Result<HttpResponse, Fault> {
     call.require_json()?;
     let (name, version) = (call.name("model")?, version(call)?);
+    // The path is the caller's own choice already.
+    let (arm, version) = match version {
+        Some(version) => (None, Some(version)),
+        None => call.side(&name)?.unwrap_or_default(),
+    };
     let deadline = call.deadline()?;
     let header = call.header(HEADER_LENGTH);
     let (infer, raw) = request::parse(&call.body, header)?;
@@ -95,6 +100,7 @@ pub async fn infer(call: &Call) -> Result<HttpResponse, Fault> {
         let command = PredictCommand {
             model: name.clone(),
             version: version.clone(),
+            arm,
             given: Some(row),
             parse_us,
             trace: call.traced(),
@@ -107,12 +113,13 @@ pub async fn infer(call: &Call) -> Result<HttpResponse, Fault> {
             Ok(answer)
         }
     });
-    let mut records = Vec::new();
+    let mut answers = Vec::new();
     for (i, result) in in_order(commands).await.into_iter().enumerate() {
         // The protocol has no partial answers: one row that fails refuses the request.
         let refused = |f: Fault| Fault { detail: format!("row {i}: {}", f.detail), ..f };
-        records.push(result.map_err(|r: Refusal| refused(r.into()))?.record);
+        answers.push(result.map_err(|r: Refusal| refused(r.into()))?);
     }
-    let records: Vec<_> = records.iter().map(|r| &**r).collect();
-    answer::render(&name, infer.id.as_deref(), &records, &wanted)
+    let records: Vec<_> = answers.iter().map(|a| &*a.record).collect();
+    let fallback = answers.iter().any(|a| a.fallback_version);
+    answer::render(&name, infer.id.as_deref(), &records, fallback, &wanted)
 }
