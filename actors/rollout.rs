@@ -12,6 +12,7 @@ mod board;
 mod lives;
 mod messages;
 mod recovery;
+mod shadowing;
 mod showing;
 mod starting;
 mod verifying;

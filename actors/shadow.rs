@@ -7,7 +7,7 @@ use crate::model_pool::LoadedModel;
 use crate::prediction_logger::{LogShadow, PredictionLogger};
 use actix::Addr;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,8 @@ pub struct ShadowTap {
     waits: bool,
     queue: SyncSender<Job>,
     compared: Arc<Mutex<Compared>>,
+    /// Copied in an earlier life of the process; a recorded stream may bring these requests again.
+    given: Mutex<HashSet<PredictionId>>,
 }
 
 /// What the copies showed.
@@ -84,11 +86,25 @@ pub struct ShadowComparison {
 struct Compared {
     seen: ShadowComparison,
     distance: f64,
+    /// Answers of this life of the process: how long others took is not kept.
+    timed: u64,
     champion_us: f64,
     candidate_us: f64,
     pairs: HashMap<PredictionId, (f64, f64)>,
     sum: f64,
     squares: f64,
+}
+
+impl Compared {
+    /// Two answers to one request.
+    fn pair(&mut self, record: &PredictionRecord, score: f64) {
+        let distance = (score - record.score).abs();
+        self.distance += distance;
+        self.seen.max_score_distance = self.seen.max_score_distance.max(distance);
+        if self.pairs.len() < MAX_PAIRS {
+            self.pairs.insert(record.id, (record.score, score));
+        }
+    }
 }
 
 impl ShadowTap {
@@ -105,8 +121,16 @@ impl ShadowTap {
         let compared = Arc::<Mutex<Compared>>::default();
         let seen = ShadowComparison { version: loaded.version.to_string(), ..ShadowComparison::default() };
         compared.lock().unwrap_or_else(PoisonError::into_inner).seen = seen;
-        let tap =
-            ShadowTap { loaded: loaded.clone(), threshold, share, salt, waits, queue, compared: compared.clone() };
+        let tap = ShadowTap {
+            loaded: loaded.clone(),
+            threshold,
+            share,
+            salt,
+            waits,
+            queue,
+            compared: compared.clone(),
+            given: Mutex::default(),
+        };
         std::thread::Builder::new()
             .name(format!("shadow-{}", loaded.version))
             .spawn(move || run(&jobs, &loaded, threshold, share, &compared, &logger))
@@ -126,6 +150,36 @@ impl ShadowTap {
 
     /// A copy with the candidate's own vector.
     pub fn offer(&self, record: Arc<PredictionRecord>, values: Vec<Value>) {
+        if self.waits && self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.id) {
+            return;
+        }
+        self.send(record, values);
+    }
+
+    /// Goes on where an earlier life of the process ended: what was reported last, the pairs that it rests on, and the
+    /// requests since then, which are copied again.
+    pub fn resume(
+        &self,
+        reported: &ShadowReport,
+        pairs: &[(PredictionRecord, f64)],
+        since: Vec<Arc<PredictionRecord>>,
+    ) {
+        let mut c = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        (c.seen.answers, c.seen.errors) = (reported.answers, reported.errors);
+        (c.seen.contract_violations, c.seen.non_finite) = (reported.contract_violations, reported.non_finite);
+        c.seen.disagreements = reported.disagreements;
+        for (record, score) in pairs {
+            c.pair(record, *score);
+        }
+        drop(c);
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).extend(since.iter().map(|r| r.id));
+        for record in since {
+            let values = record.vector.clone();
+            self.send(record, values);
+        }
+    }
+
+    fn send(&self, record: Arc<PredictionRecord>, values: Vec<Value>) {
         let job = Job::Copy(Box::new(Copy { record, values }));
         let sent = if self.waits { self.queue.send(job).is_ok() } else { !self.full(job) };
         if !sent {
@@ -180,7 +234,8 @@ impl ShadowTap {
         let mut seen = c.seen.clone();
         let good = (seen.answers - seen.errors.min(seen.answers)).max(1) as f64;
         seen.mean_score_distance = c.distance / good;
-        (seen.mean_champion_us, seen.mean_candidate_us) = (c.champion_us / good, c.candidate_us / good);
+        let timed = c.timed.max(1) as f64;
+        (seen.mean_champion_us, seen.mean_candidate_us) = (c.champion_us / timed, c.candidate_us / timed);
         let n = seen.pairs as f64;
         if seen.pairs > 1 {
             seen.loss_difference = c.sum / n;
@@ -221,15 +276,11 @@ fn run(
                 c.seen.non_finite += u64::from(fault == Fault::NonFinite);
             }
             Ok((score, vector)) => {
-                let distance = (score - record.score).abs();
-                c.distance += distance;
-                c.seen.max_score_distance = c.seen.max_score_distance.max(distance);
+                c.pair(&record, score);
+                c.timed += 1;
                 c.seen.disagreements += u64::from((score >= threshold) != (record.score >= threshold));
                 c.champion_us += f64::from(record.timing.model_us);
                 c.candidate_us += took;
-                if c.pairs.len() < MAX_PAIRS {
-                    c.pairs.insert(record.id, (record.score, score));
-                }
                 drop(c);
                 logger.do_send(LogShadow {
                     record: Arc::new(shadow_record(&record, loaded, share, threshold, score, vector)),
@@ -260,6 +311,12 @@ fn score(loaded: &LoadedModel, rows: Vec<Vec<Value>>) -> Result<(f64, Vec<Value>
     Ok((scores[0], rows.swap_remove(0)))
 }
 
+/// The id of a candidate's answer to this request.
+pub fn shadow_id(of: &PredictionRecord, version: &str) -> PredictionId {
+    let entropy = fixed_hash::of_parts([&b"shadow"[..], &of.id.0.to_le_bytes(), version.as_bytes()]);
+    PredictionId::new(of.time, entropy)
+}
+
 /// The candidate's answer as it is stored: under an id of its own that follows from the request's.
 fn shadow_record(
     of: &PredictionRecord,
@@ -272,9 +329,8 @@ fn shadow_record(
     let positive = score >= threshold;
     let signature = &loaded.signature;
     let label = if positive { &signature.positive_label } else { &signature.negative_label };
-    let entropy = fixed_hash::of_parts([&b"shadow"[..], &of.id.0.to_le_bytes(), loaded.version.as_bytes()]);
     PredictionRecord {
-        id: PredictionId::new(of.time, entropy),
+        id: shadow_id(of, &loaded.version),
         version: loaded.version.to_string(),
         placement: Placement {
             arm: ServedArm::Shadow,

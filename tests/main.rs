@@ -16,6 +16,7 @@ mod reload;
 mod replay;
 mod retraining;
 mod rollout;
+mod rollout_live;
 mod security;
 mod storage_faults;
 mod supervision;

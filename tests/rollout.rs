@@ -5,12 +5,12 @@ use serde_json::Value;
 
 #[test]
 fn batches_and_deaths_do_not_change_a_rollouts_journal() {
-    let (code, out, err) = run(&["chaos", "rollout", "--kills", "2", "--per-pass", "2", "-q", "-o", "json"]);
+    let (code, out, err) = run(&["chaos", "rollout", "--kills", "4", "--per-pass", "2", "-q", "-o", "json"]);
     let report: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
     assert_eq!((code, &report["different"]), (0, &Value::from(0)), "{report}{err}");
     assert_eq!(report["end"], "promoted", "{report}");
     assert!(report["entries"].as_u64() > Some(100), "{report}");
-    assert_eq!(report["kills"], 2, "{report}");
+    assert_eq!(report["kills"], 4, "{report}");
 }
 
 #[test]

@@ -206,6 +206,11 @@ impl RolloutController {
                     .and_then(|loaded| ShadowTap::start(loaded, share, salt, threshold, waits, logger));
                 match tap {
                     Ok(tap) => {
+                        if let Some(resumes) = life.resumes.take()
+                            && let Err(e) = resumes.go_on(&controller.deps, life, &tap)
+                        {
+                            tracing::warn!(%e, rollout = life.id(), "shadow begins anew: the logs cannot be read");
+                        }
                         life.running.shadow.store(Some(tap.clone()));
                         life.tap = Some(tap);
                     }

@@ -1,5 +1,6 @@
 //! One rollout of one model, as the controller holds it.
 
+use super::shadowing::Resumes;
 use super::{JournalLine, RolloutAlert, RolloutStatus, Running};
 use crate::ports::{RolloutJournal, StoreError};
 use crate::shadow::{ShadowComparison, ShadowTap};
@@ -15,6 +16,8 @@ pub(super) struct Life {
     pub tally: Tally,
     pub running: Arc<Running>,
     pub tap: Option<Arc<ShadowTap>>,
+    /// Where copying goes on, after a restart.
+    pub resumes: Option<Resumes>,
     /// What shadow showed, once it is over.
     pub compared: Option<ShadowComparison>,
     /// Failed answers that no line of the journal has yet.

@@ -1,5 +1,6 @@
 //! Back from the journal and the logs.
 
+use super::shadowing::Resumes;
 use super::{JournalLine, Life, RolloutController, RolloutStatus, Running};
 use crate::api::Refusal;
 use crate::deps::Deps;
@@ -177,6 +178,7 @@ impl RolloutController {
             tally,
             running: Arc::new(running),
             tap: None,
+            resumes: Resumes::of(&rollout, &read.entries),
             compared: None,
             failed: Vec::new(),
             alerts: Vec::new(),
@@ -245,6 +247,7 @@ pub(super) fn past(journal: &dyn RolloutJournal, id: &str) -> Result<RolloutStat
         tally: Tally::new(&start, Counting::default()),
         running: Arc::new(Running::new(Arc::from(start.model.as_str()), start.id.clone(), Default::default())),
         tap: None,
+        resumes: None,
         compared: None,
         failed: Vec::new(),
         alerts: Vec::new(),

@@ -162,6 +162,7 @@ impl RolloutController {
             tally: Tally::new(&start, counting(&self.deps, served, &start)),
             running: Arc::new(running(served, &start, m.fallback)),
             tap: None,
+            resumes: None,
             compared: None,
             failed: Vec::new(),
             alerts: Vec::new(),
@@ -192,7 +193,7 @@ impl RolloutController {
         let start = life.rollout.started_as().clone();
         life.tally = Tally::new(&start, counting(&deps, served, &start));
         life.running = Arc::new(running(served, &start, life.running.fallback));
-        (life.ticked, life.compared) = (now, None);
+        (life.ticked, life.compared, life.resumes) = (now, None, None);
         Ok(())
     }
 

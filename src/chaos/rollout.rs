@@ -1,6 +1,5 @@
 //! A rollout in a recorded stream: whatever the batch size, and however often the program is killed in the middle of
-//! it, the journal of decisions is the same, byte for byte. Deaths are tried without a shadow phase: what copies had
-//! shown is not kept over a restart, shadow begins anew.
+//! it, the journal of decisions is the same, byte for byte. Every other pass has a shadow phase, and its deaths there.
 
 use super::Random;
 use super::load::{self, MODEL};
@@ -15,7 +14,9 @@ const HOUR: i64 = 3_600_000_000;
 /// Lines of the stream before the rollout begins, and after.
 const BEFORE: usize = 1_500;
 /// Shadow answers before the first share, where there is shadow.
-const COPIES: u64 = 30;
+const COPIES: u64 = 100;
+/// Of the batches of a stream with shadow, the part in which copies are made, about.
+const SHADOW_PART: u64 = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -80,11 +81,12 @@ pub fn run(
     (found.entries, found.end) = (usual.entries, usual.end.clone());
     while found.kills < c.kills {
         let kills = c.per_pass.min(c.kills - found.kills);
-        let told = pass("killed", 100 + random.below(400) as usize, (kills, 0), &mut random)?;
+        let copies = if found.passes % 2 == 1 { COPIES } else { 0 };
+        let told = pass("killed", 100 + random.below(400) as usize, (kills, copies), &mut random)?;
         if told.kills == 0 {
             return Err("no kill came before its batch was over; the machine is too quick for these batches".into());
         }
-        compare(told, &usual, &mut found);
+        compare(told, if copies > 0 { &shadowed } else { &usual }, &mut found);
     }
     Ok(found)
 }
@@ -189,11 +191,12 @@ fn replay(
     let mut server = Server::start(&c.program, project, &SET, &[])?;
     begin(&Client::new(&server.url), copies)?;
     let (mut killed, mut recovery_ms) = (0, 0);
-    let batches = lines.chunks(batch).len() as u64;
+    let all = lines.chunks(batch).len() as u64;
+    let batches = if copies > 0 { all.div_ceil(SHADOW_PART) } else { all };
     let mut usual = Duration::from_millis(50);
     for (i, chunk) in lines.chunks(batch).enumerate() {
-        let left = batches - i as u64;
-        let mut dies = random.below(left) < kills.saturating_sub(killed);
+        let left = batches.saturating_sub(i as u64);
+        let mut dies = left > 0 && random.below(left) < kills.saturating_sub(killed);
         loop {
             if !dies {
                 let began = Instant::now();

@@ -19,6 +19,9 @@ pub enum RolloutCommand {
         /// Seconds between two looks
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
         every: u64,
+        /// One look
+        #[arg(long)]
+        once: bool,
     },
     /// Where a model's rollout stands; all rollouts if no model is named
     Status { model: Option<String> },

@@ -22,7 +22,7 @@ pub fn run(ctx: &Context, command: &RolloutCommand) -> Result {
         RolloutCommand::Plan { model, with } => {
             plan(ctx, &client.post(&path(model, "/plan"), &object!({ "settings": settings(with)? }))?)
         }
-        RolloutCommand::Watch { model, every } => watch::run(ctx, client, model, *every),
+        RolloutCommand::Watch { model, every, once } => watch::run(ctx, client, model, *every, *once),
         RolloutCommand::Status { model: Some(model) } => show(ctx, &client.get(&path(model, ""))?),
         RolloutCommand::Status { model: None } => list(ctx, client.get("/v1/rollouts")?),
         RolloutCommand::Promote { at, all } => tell(ctx, client, at, "promote", object!({ "all": all })),
@@ -113,9 +113,9 @@ fn plan(ctx: &Context, report: &Value) -> Result {
         (Some(true), _) => "an equally good challenger is promoted in time in half of the cases",
         _ => "this plan cannot end in promotion within max_duration",
     };
-    line(&format!("{can}; median {}, nine of ten {}", cell(&plan["median"]), cell(&plan["p90"])));
+    put(&wrapped("", &format!("{can}; median {}, nine of ten {}", cell(&plan["median"]), cell(&plan["p90"]))));
     for hint in plan["hints"].as_array().into_iter().flatten() {
-        line(&format!("hint: {}", cell(hint)));
+        put(&wrapped("hint: ", &cell(hint)));
     }
     Ok(())
 }
@@ -124,14 +124,15 @@ fn verify(ctx: &Context, v: &Value) -> Result {
     if ctx.json {
         json(v);
     } else {
-        line(&format!(
+        let told = format!(
             "{}: {} entries, {} verdicts recomputed, {} evaluations counted again from {} answers in the logs",
             cell(&v["id"]),
             v["entries"],
             v["verdicts"],
             v["recounted"],
             v["answers"]
-        ));
+        );
+        put(&wrapped("", &told));
     }
     if v["same"] == true {
         if !ctx.json {
@@ -206,7 +207,7 @@ fn aa(ctx: &Context, report: &Value) -> Result {
         return Ok(());
     }
     let percent = |key: &str| format!("{:.2} %", 100.0 * report[key].as_f64().unwrap_or(0.0));
-    line(&format!(
+    let told = format!(
         "{} runs over {} predictions of {}: rolled back {}, incident {}, promoted {}, undecided {}",
         report["runs"],
         report["predictions"],
@@ -215,7 +216,8 @@ fn aa(ctx: &Context, report: &Value) -> Result {
         percent("incident"),
         percent("promoted"),
         percent("undecided"),
-    ));
-    line(&cell(&report["reading"]));
+    );
+    put(&wrapped("", &told));
+    put(&wrapped("", &cell(&report["reading"])));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The live view of a rollout.
 
-use super::path;
+use super::{path, wrapped};
 use crate::cli::client::Client;
 use crate::cli::error::Result;
 use crate::cli::output::{cell, count, json, put};
@@ -10,7 +10,8 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Looks until the rollout has ended. Into a pipe or as JSON: one object, or picture, per look that shows something new.
-pub fn run(ctx: &Context, client: &Client, model: &str, every: u64) -> Result {
+/// With `once` there is one look.
+pub fn run(ctx: &Context, client: &Client, model: &str, every: u64, once: bool) -> Result {
     let live = std::io::stdout().is_terminal() && !ctx.json;
     let mut before = Value::Null;
     loop {
@@ -22,7 +23,7 @@ pub fn run(ctx: &Context, client: &Client, model: &str, every: u64) -> Result {
                 (_, false) => put(&format!("{}\n", picture(&status))),
             }
         }
-        if status["ended"] == true {
+        if once || status["ended"] == true {
             return Ok(());
         }
         before = status;
@@ -31,37 +32,48 @@ pub fn run(ctx: &Context, client: &Client, model: &str, every: u64) -> Result {
     }
 }
 
-/// `[#####.....]`
+/// `[##...]`
 fn bar(share: f64) -> String {
-    let full = (share.clamp(0.0, 1.0) * 10.0).round() as usize;
-    format!("[{}{}]", "#".repeat(full), ".".repeat(10 - full))
+    let full = (share.clamp(0.0, 1.0) * 5.0).round() as usize;
+    format!("[{}{}]", "#".repeat(full), ".".repeat(5 - full))
+}
+
+/// One line of the table; a long name takes a line of its own.
+fn row(name: &str, [canary, baseline, ratio, fine, worse]: [&str; 5]) -> String {
+    let mut text = format!("{name:<21}");
+    if name.chars().count() > 21 {
+        text.push_str(&format!("\n{:21}", ""));
+    }
+    text.push_str(&format!(" {canary:>13} {baseline:>15} {ratio:>11} {fine:<7} {worse}"));
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
 }
 
 /// A rollout's status in 80 columns.
 pub fn picture(s: &Value) -> String {
     let decision = &s["decision"];
-    let mut text = format!(
-        "{}  {} against {}   {} at {}   step {}   mode {}\n",
-        cell(&s["id"]),
-        cell(&s["challenger"]),
-        cell(&s["champion"]),
-        cell(&s["standing"]),
-        cell(&s["share"]),
-        s["step"],
-        cell(&s["mode"])
+    let mut text = wrapped(
+        "",
+        &format!(
+            "{}  {} against {}, {} at {}, step {}, mode {}",
+            cell(&s["id"]),
+            cell(&s["challenger"]),
+            cell(&s["champion"]),
+            cell(&s["standing"]),
+            cell(&s["share"]),
+            s["step"],
+            cell(&s["mode"])
+        ),
     );
     if decision.is_object() {
+        text.push_str(&wrapped("", &format!("{}: {}", cell(&decision["verdict"]), cell(&decision["reason"]))));
         text.push_str(&format!(
-            "{}: {}\nin this state {}, since the first share {}\n\n",
-            cell(&decision["verdict"]),
-            cell(&decision["reason"]),
+            "in this state {}, since the first share {}\n\n",
             cell(&decision["in_stage"]),
             cell(&decision["elapsed"])
         ));
-        text.push_str(&format!(
-            "{:<22} {:>15} {:>17} {:>11}  {:<12} {}\n",
-            "criterion", "canary", "baseline", "ratio", "not worse", "worse"
-        ));
+        text.push_str(&row("criterion (* needed)", ["canary", "baseline", "ratio", "fine", "worse"]));
     }
     for c in decision["criteria"].as_array().into_iter().flatten() {
         let of =
@@ -74,26 +86,20 @@ pub fn picture(s: &Value) -> String {
             None => "-".into(),
         };
         let certified = if c["certified"] == true { "yes".into() } else { bar(part("log_e_better_max", "certify_at")) };
-        text.push_str(&format!(
-            "{:<22} {:>15} {:>17} {:>11}  {:<12} {}{}\n",
-            cell(&c["name"]),
-            of("canary", "canary_of"),
-            of("baseline", "baseline_of"),
-            format!("{}..{}", end(0), end(1)),
-            certified,
-            bar(part("log_e_worse", "rollback_at")),
-            if c["required"] == true { " *" } else { "" }
-        ));
+        let name = format!("{}{}", cell(&c["name"]), if c["required"] == true { " *" } else { "" });
+        let (canary, baseline) = (of("canary", "canary_of"), of("baseline", "baseline_of"));
+        let (ratio, worse) = (format!("{}..{}", end(0), end(1)), bar(part("log_e_worse", "rollback_at")));
+        text.push_str(&row(&name, [&canary, &baseline, &ratio, &certified, &worse]));
     }
     let missing: Vec<String> = decision["missing"].as_array().into_iter().flatten().map(cell).collect();
     if !missing.is_empty() {
-        text.push_str(&format!("\nstill missing: {}\n", missing.join("; ")));
+        text.push_str(&format!("\n{}", wrapped("still missing: ", &missing.join("; "))));
     }
     let shadow = &s["shadow"];
     if shadow.is_object() {
-        text.push_str(&format!(
-            "\nshadow: {} copies, {} other labels, {} errors, {} dropped; score distance {:.4}; squared error {:+.5} \
-             (se {:.5}) over {} pairs\n",
+        let told = format!(
+            "{} copies, {} other labels, {} errors, {} dropped; score distance {:.4}; squared error {:+.5} (se {:.5}) \
+             over {} pairs",
             shadow["answers"],
             shadow["disagreements"],
             shadow["errors"],
@@ -102,10 +108,11 @@ pub fn picture(s: &Value) -> String {
             shadow["loss_difference"].as_f64().unwrap_or(0.0),
             shadow["loss_difference_se"].as_f64().unwrap_or(0.0),
             shadow["pairs"]
-        ));
+        );
+        text.push_str(&format!("\n{}", wrapped("shadow: ", &told)));
     }
     for a in s["alerts"].as_array().into_iter().flatten() {
-        text.push_str(&format!("alert {}: {}\n", cell(&a["at"]), cell(&a["text"])));
+        text.push_str(&wrapped(&format!("alert {}: ", cell(&a["at"])), &cell(&a["text"])));
     }
     if s["waits_for_approval"] == true {
         text.push_str(&format!("a person is to approve: understudy rollout approve {}\n", cell(&s["model"])));
