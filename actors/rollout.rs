@@ -72,8 +72,7 @@ impl RolloutController {
         board: Arc<Board>,
         pool: Addr<ModelPool>,
         logger: Addr<PredictionLogger>,
-        models: Published,
-        feeds: Arc<FeedBoard>,
+        (models, feeds): (Published, Arc<FeedBoard>),
     ) -> Self {
         RolloutController {
             deps,

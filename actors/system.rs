@@ -162,8 +162,7 @@ impl System {
             board.clone(),
             pool.clone(),
             logger.clone(),
-            models.clone(),
-            feed_board.clone(),
+            (models.clone(), feed_board.clone()),
         );
         let rollouts = supervise::start_on(&threads.control, rollouts, health);
         board.set_controller(rollouts.clone());
