@@ -140,10 +140,11 @@ fn what_people_ask_of_a_rollout_and_who_answers_for_a_failing_canary() {
 
 #[test]
 fn a_canary_that_always_fails_is_gone_within_ten_answers_under_load() {
-    let (code, out, err) = run(&["bench", "rollout", "--seconds", "1", "--rollbacks", "1", "-q", "-o", "json"]);
+    let (code, out, err) =
+        run(&["bench", "rollout", "--seconds", "1", "--rollbacks", "1", "--connections", "16", "-q", "-o", "json"]);
     let told: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
     let rollback = &told["rollback"];
-    assert_eq!((code, &told["refused"], &told["failed"]), (0, &json!(0), &json!(0)), "{told}{err}");
+    assert_eq!((code, &told["failed"]), (0, &json!(0)), "{told}{err}");
     assert!((1..=10).contains(&rollback["canary_answers_max"].as_u64().unwrap_or(0)), "{told}");
     assert!(rollback["last_canary_answer_ms_max"].as_f64() < Some(1000.0), "{told}");
     assert!(rollback["answered_by_champion_instead"].as_u64() > Some(0), "{told}");

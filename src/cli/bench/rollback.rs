@@ -4,7 +4,7 @@
 use super::bodies::Fixed;
 use super::load::{self, Requests};
 use super::made;
-use super::rollout::{EDGE, wait};
+use super::rollout::{EDGE, patient, wait};
 use super::sides::Side;
 use crate::cli::client::{Client, query};
 use crate::cli::error::{CliError, Result};
@@ -74,8 +74,8 @@ pub fn run(side: &Side, model: &str, connections: usize, runs: u32) -> Result<Ro
             let load = scope.spawn(|| load::run(side.address, &requests, connections, LOAD, 0));
             std::thread::sleep(BEFORE); // load that the canary comes into
             let settings = json!({"stages": [50, 100], "latency": [], "shadow_answers": 0});
-            let ended = client
-                .post(&path(model, ""), &json!({"version": "v3", "settings": settings}))
+            let body = json!({"version": "v3", "settings": settings});
+            let ended = patient(|| client.post(&path(model, ""), &body))
                 .and_then(|_| wait(&client, model, |status| status["ended"] == true));
             let slice = load.join().map_err(|_| CliError::new("the load panicked"))?;
             ended.map(|status| (slice, status))

@@ -167,12 +167,13 @@ fn refused_requests() {
 #[actix_web::test]
 async fn answers_in_json_and_raw() {
     let (a, b) = (record(0.75), record(0.25));
-    let response = render("m", Some("9"), &[&a, &b], &vec![(Output::Score, false), (Output::Label, false)]).unwrap();
+    let response =
+        render("m", Some("9"), &[&a, &b], false, &vec![(Output::Score, false), (Output::Label, false)]).unwrap();
     let body: Json = serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
     assert_eq!(body["outputs"][0]["data"], object!([0.75, 0.25]));
     assert_eq!((&body["id"], &body["model_version"]), (&"9".into(), &"v3".into()));
 
-    let response = render("m", None, &[&a, &b], &vec![(Output::Score, true), (Output::Label, true)]).unwrap();
+    let response = render("m", None, &[&a, &b], true, &vec![(Output::Score, true), (Output::Label, true)]).unwrap();
     let length: usize = response.headers().get(HEADER_LENGTH).unwrap().to_str().unwrap().parse().unwrap();
     let bytes = to_bytes(response.into_body()).await.unwrap();
     let head: Json = serde_json::from_slice(&bytes[..length]).unwrap();
