@@ -271,7 +271,7 @@ fn conclude(ctx: &Context, args: &DemoArgs, project: &Path, run: &Run, reference
         output::line("");
         output::put(&totals::print(&run.totals, &run.algorithms, reference));
         output::put(&rollouts::print(&run.rollouts));
-        output::line(&format!(
+        let sum = format!(
             "{} events, {} predictions, {} matured outcomes, {} rejected in {:.1} s (training {:.1} s)",
             count(run.tally.lines),
             count(run.tally.predictions),
@@ -279,7 +279,8 @@ fn conclude(ctx: &Context, args: &DemoArgs, project: &Path, run: &Run, reference
             count(run.tally.rejected),
             run.wall_s,
             run.train_s
-        ));
+        );
+        output::put(&super::rollout::wrapped("", &sum));
     }
     if let Some(path) = &args.report {
         let html = report::render(&page::describe(project, args, run, reference));

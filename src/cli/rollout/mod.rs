@@ -80,8 +80,11 @@ fn list(ctx: &Context, answer: Value) -> Result {
         json(&answer);
         return Ok(());
     }
-    let row =
-        |r: &Value| ["id", "champion", "challenger", "standing", "share", "started"].map(|k| cell(&r[k])).to_vec();
+    let row = |r: &Value| {
+        let mut row = ["id", "champion", "challenger", "standing", "share"].map(|k| cell(&r[k])).to_vec();
+        row.push(minute(&r["started"]));
+        row
+    };
     let rows = items(answer, "rollouts").iter().map(row).collect();
     put(&table::table(&["id", "champion", "challenger", "state", "share", "began"], &["share"], rows));
     Ok(())
@@ -102,8 +105,8 @@ fn plan(ctx: &Context, report: &Value) -> Result {
                 cell(&need["name"]),
                 required.into(),
                 cell(&need["entities"]),
-                cell(&need["median"]),
-                cell(&need["p90"]),
+                length(&need["median"]),
+                length(&need["p90"]),
             ]);
         }
     }
@@ -113,7 +116,7 @@ fn plan(ctx: &Context, report: &Value) -> Result {
         (Some(true), _) => "an equally good challenger is promoted in time in half of the cases",
         _ => "this plan cannot end in promotion within max_duration",
     };
-    put(&wrapped("", &format!("{can}; median {}, nine of ten {}", cell(&plan["median"]), cell(&plan["p90"]))));
+    put(&wrapped("", &format!("{can}; median {}, nine of ten {}", length(&plan["median"]), length(&plan["p90"]))));
     for hint in plan["hints"].as_array().into_iter().flatten() {
         put(&wrapped("hint: ", &cell(hint)));
     }
@@ -170,12 +173,30 @@ pub fn timeline(told: &Value) -> String {
         cell(&told["standing"])
     );
     for step in told["timeline"].as_array().into_iter().flatten() {
-        let at = cell(&step["at"]);
-        let at = at.get(..16).unwrap_or(&at).replace('T', " ");
+        let at = minute(&step["at"]);
         let head = format!("  {at}  {:<12} {:>5}  ", cell(&step["standing"]), cell(&step["share"]));
         text.push_str(&wrapped(&head, &cell(&step["reason"])));
     }
     text
+}
+
+/// `2013-03-01 06:00` of a time.
+fn minute(time: &Value) -> String {
+    let text = cell(time);
+    text.get(..16).unwrap_or(&text).replace('T', " ")
+}
+
+/// A length of time for people, by its two largest units: `4d 14h`.
+fn length(span: &Value) -> String {
+    let text = cell(span);
+    let Ok(span) = text.parse::<understudy_domain::time::Span>() else { return text };
+    let s = span.as_secs_f64() as u64;
+    match s {
+        ..60 => text,
+        60..3600 => format!("{}m", s / 60),
+        3600..86_400 => format!("{}h {}m", s / 3600, s % 3600 / 60),
+        _ => format!("{}d {}h", s / 86_400, s % 86_400 / 3600),
+    }
 }
 
 /// `head`, then the words of `text` beside it in as many lines of 80 columns as they need.
@@ -211,7 +232,7 @@ fn aa(ctx: &Context, report: &Value) -> Result {
         "{} runs over {} predictions of {}: rolled back {}, incident {}, promoted {}, undecided {}",
         report["runs"],
         report["predictions"],
-        cell(&report["over"]),
+        length(&report["over"]),
         percent("rolled_back"),
         percent("incident"),
         percent("promoted"),

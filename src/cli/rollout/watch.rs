@@ -1,6 +1,6 @@
 //! The live view of a rollout.
 
-use super::{path, wrapped};
+use super::{length, path, wrapped};
 use crate::cli::client::Client;
 use crate::cli::error::Result;
 use crate::cli::output::{cell, count, json, put};
@@ -70,8 +70,8 @@ pub fn picture(s: &Value) -> String {
         text.push_str(&wrapped("", &format!("{}: {}", cell(&decision["verdict"]), cell(&decision["reason"]))));
         text.push_str(&format!(
             "in this state {}, since the first share {}\n\n",
-            cell(&decision["in_stage"]),
-            cell(&decision["elapsed"])
+            length(&decision["in_stage"]),
+            length(&decision["elapsed"])
         ));
         text.push_str(&row("criterion (* needed)", ["canary", "baseline", "ratio", "fine", "worse"]));
     }
