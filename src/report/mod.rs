@@ -72,6 +72,9 @@ pub fn render(r: &Report) -> String {
     h
 }
 
+/// A longer cell is a sentence: it wraps.
+const SENTENCE: usize = 40;
+
 fn table(h: &mut String, t: &Table) {
     let fold = t.rows.len() > OPEN_ROWS;
     let _ = writeln!(h, "<section>\n<h2>{}</h2>\n<p class=\"note\">{}</p>", escape(&t.title), escape(&t.note));
@@ -88,7 +91,11 @@ fn table(h: &mut String, t: &Table) {
         h.push_str(if inner { "<tr class=\"beside\">" } else { "<tr>" });
         for (i, c) in row.iter().enumerate() {
             let text = escape(c.trim());
-            let _ = if i == 0 { write!(h, "<th scope=\"row\">{text}</th>") } else { write!(h, "<td>{text}</td>") };
+            let _ = match i {
+                0 => write!(h, "<th scope=\"row\">{text}</th>"),
+                _ if c.chars().count() > SENTENCE => write!(h, "<td class=\"words\">{text}</td>"),
+                _ => write!(h, "<td>{text}</td>"),
+            };
         }
         h.push_str("</tr>\n");
     }
