@@ -8,6 +8,7 @@ use crate::ports::{Challenger, ModelRuntime, TrainingJob, TrainingRow};
 use crate::trainer::meanings;
 use std::sync::Arc;
 use understudy_domain::catalog::{Catalog, ModelPlan};
+use understudy_domain::metrics::log_loss;
 use understudy_domain::retraining::{Attempt, Candidate, Gate, Job, Judged, RetrainingSpec, judge, split};
 use understudy_domain::time::Timestamp;
 use understudy_domain::value::Value;
@@ -67,7 +68,8 @@ impl Work<'_> {
         }
         let data = made.iter().find_map(|(_, m)| m.as_ref()).map_or_else(String::new, data_of);
         let winner = if self.job.gate {
-            self.judge(plan, holdout, made, &mut attempts)?
+            let winner = self.judge(plan, holdout, made, &mut attempts)?;
+            winner.map(|(candidate, judged)| self.refit(plan, candidate, judged, &rows, holdout, &mut attempts))
         } else {
             self.first(made, &mut attempts)
         };
@@ -160,6 +162,37 @@ impl Work<'_> {
             }
         }
         Ok(best.map(|(_, candidate, challenger)| (candidate, challenger)))
+    }
+
+    /// The gate has judged a recipe; what comes in is made by it of all rows, the holdout's too, or it would be a holdout
+    /// and a maturity behind on its first day. It must not be worse than what was judged on the rows that both know of.
+    fn refit(
+        &self,
+        plan: &ModelPlan,
+        candidate: Candidate,
+        judged: Challenger,
+        rows: &[TrainingRow],
+        holdout: &[TrainingRow],
+        attempts: &mut [Attempt],
+    ) -> (Candidate, Challenger) {
+        let Some(attempt) = attempts.iter_mut().find(|a| a.candidate == candidate) else { return (candidate, judged) };
+        let most = attempt.verdict.as_ref().map_or(f64::INFINITY, |v| v.champion_loss);
+        let refitted = self.make(plan, candidate, rows).and_then(|m| {
+            let labels: Vec<bool> = holdout.iter().map(|r| r.label).collect();
+            let loss = log_loss(&scores(&*m.challenger.runtime, holdout)?, &labels);
+            if loss <= most { Ok(m) } else { Err(format!("loss {loss:.4} on the holdout it has seen")) }
+        });
+        match refitted {
+            Ok(m) => {
+                (attempt.rows, attempt.until, attempt.cut) = (m.rows, m.until, m.cut);
+                attempt.line += &format!("; fitted anew with the holdout, on {} rows", m.rows);
+                (candidate, m.challenger)
+            }
+            Err(why) => {
+                attempt.line += &format!("; as it was judged: fitted with the holdout it was no good ({why})");
+                (candidate, judged)
+            }
+        }
     }
 
     /// Without a gate the first that could be made comes in.
