@@ -287,3 +287,15 @@ fn counting_takes_no_memory_however_many_come() {
     // Only the digits of the counts grow.
     assert!(size(&w) < full + full / 4, "{full} -> {}", size(&w));
 }
+
+/// Profiles are JSON: an edge just below a frequent value must come back as it was, or that value changes its bin.
+#[test]
+fn bins_come_back_from_json_as_they_were() {
+    for frequent in (0..400).map(|n| f64::from(n) * 0.37).chain((0..60).map(f64::from)) {
+        let sample: Vec<f64> = (0..300).map(|i| if i % 3 == 0 { frequent } else { f64::from(i) / 7.0 }).collect();
+        let binning = Binning::numeric(sample);
+        let back: Binning = serde_json::from_str(&serde_json::to_string(&binning).unwrap()).unwrap();
+        assert_eq!(back.of(&Value::Float(frequent)), binning.of(&Value::Float(frequent)), "{frequent}");
+        assert_eq!(back, binning);
+    }
+}
