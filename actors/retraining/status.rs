@@ -5,7 +5,7 @@ use understudy_domain::retraining::{Champion, Evaluation, Job, Machine, Retraini
 use understudy_domain::time::Timestamp;
 
 /// Evaluations in a status; the journal has all.
-const EVALUATIONS: usize = 60;
+const EVALUATIONS: usize = 400;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RetrainingStatus {

@@ -15,6 +15,10 @@ pub struct DemoArgs {
     /// With --loop: only this model (repeatable); all if not said
     #[arg(long = "model", value_name = "MODEL", requires = "closed_loop")]
     pub models: Vec<String>,
+    /// With --loop: a week of a fault of the catalogue (`faults list`) from this day on, such as `stalled_feed@2013-08-05`
+    /// (repeatable): who is blamed, and whether it is learnt
+    #[arg(long = "fault", value_name = "NAME@DAY", requires = "closed_loop")]
+    pub faults: Vec<String>,
     /// Keep serving at the end, until Ctrl-C
     #[arg(long)]
     pub stay: bool,

@@ -4,6 +4,7 @@
 mod arms;
 mod mended;
 mod page;
+mod planted;
 mod rollouts;
 mod totals;
 mod weeks;
