@@ -111,6 +111,35 @@ pub fn page(db: &sled::Db, start: &[u8], end: &[u8]) -> Result<Vec<Block>, Store
     })
 }
 
+/// Up to a page of blocks with keys from `start` up to, without, `end`, the last first.
+pub fn page_back(db: &sled::Db, start: &[u8], end: &[u8]) -> Result<Vec<Block>, StoreError> {
+    guarded(|| {
+        let mut out: Vec<Block> = Vec::new();
+        // Parts of the block that is met, the last first.
+        let mut parts: Vec<(Vec<u8>, sled::IVec)> = Vec::new();
+        for item in db.range(start.to_vec()..end.to_vec()).rev() {
+            let (k, v) = item.map_err(engine)?;
+            let Some((key, part)) = k.split_at_checked(k.len().saturating_sub(2)) else { continue };
+            parts.retain(|(other, _)| other == key);
+            parts.push((key.to_vec(), v));
+            if part == [0, 0] {
+                let length = parts.last().and_then(|(_, v)| codec::frame_len(v)).unwrap_or(0);
+                let mut frame: Vec<u8> = Vec::with_capacity(length.min(codec::MAX_BODY));
+                for (_, v) in parts.drain(..).rev() {
+                    if frame.is_empty() || frame.len() < length {
+                        frame.extend_from_slice(&v);
+                    }
+                }
+                out.push((key.to_vec(), frame));
+                if out.len() == PAGE {
+                    break;
+                }
+            }
+        }
+        Ok(out)
+    })
+}
+
 /// The first key after every part of `key`.
 pub fn after(key: &[u8]) -> Vec<u8> {
     [key, &[0xff, 0xff, 0xff]].concat()
