@@ -99,7 +99,8 @@ pub trait PredictionLog: Send + Sync {
     /// Shared records: the answer holds the same ones.
     fn append(&self, records: Vec<Arc<PredictionRecord>>) -> Commit;
     fn get(&self, id: PredictionId) -> Result<Option<PredictionRecord>, StoreError>;
-    /// The last `limit` predictions, newest first, of one model or of all.
+    /// The last `limit` predictions, newest first, of one model or of all. Ids of one millisecond are random beyond
+    /// it: when it has more than are wanted, which of them are given is not said.
     fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError>;
     /// Visits predictions with `id >= from` in order of id, of one model or of all.
     fn scan(

@@ -7,6 +7,7 @@ pub mod keys;
 mod project;
 mod settings;
 pub mod toml_file;
+mod toml_syntax;
 
 pub use effective::{Effective, Source, resolve};
 pub use history::History;

@@ -1,5 +1,6 @@
 //! One TOML file: read, parsed into a type, and errors placed on their line.
 
+use super::toml_syntax;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use toml::Spanned;
@@ -10,6 +11,9 @@ use understudy_domain::problem::{Problem, closest};
 const MAX_BYTES: usize = 1 << 20;
 /// Dots in one key, and brackets inside of each other.
 const MAX_LEVELS: usize = 64;
+/// Tables that any file may open, and bytes for each one more: a table takes the parser a kilobyte.
+const FREE_TABLES: usize = 400;
+const BYTES_PER_TABLE: usize = 24;
 
 /// The text of a file and the name it goes by in messages.
 #[derive(Clone, Debug)]
@@ -40,7 +44,7 @@ impl TomlFile {
         toml::from_str(&self.text).map_err(|e| self.problem(&e))
     }
 
-    /// Refuses what no project needs, and what would take the parser a hundred bytes for each of its own.
+    /// Refuses what no project needs, and what would take the parser of trees a hundred bytes for each of its own.
     fn bounded(&self) -> Result<(), Problem> {
         let wrong = |at: usize, what: String, hint: &str| {
             Err(Problem { file: self.name.clone(), line: self.line_of(at), ..Problem::new("", what, hint) })
@@ -63,7 +67,24 @@ impl TomlFile {
             }
             at += token(&bytes[at..]);
         }
+        let syntax = toml_syntax::of(&self.text);
+        if let Some((message, at)) = syntax.error {
+            return wrong(at.unwrap_or(0), message, "");
+        }
+        let most = FREE_TABLES + self.text.len() / BYTES_PER_TABLE;
+        if syntax.tables > most {
+            let hint = format!(
+                "{FREE_TABLES}, and one for every {BYTES_PER_TABLE} bytes; split the file, or write lists and values"
+            );
+            return wrong(0, format!("{} tables in {} bytes", syntax.tables, self.text.len()), &hint);
+        }
         Ok(())
+    }
+
+    /// The tree with its places, of a file within bounds.
+    fn tree(&self) -> Option<Spanned<DeTable<'_>>> {
+        self.bounded().ok()?;
+        DeTable::parse(&self.text).ok()
     }
 
     /// A problem of the parser: unknown keys get the nearest allowed one as a hint.
@@ -86,7 +107,7 @@ impl TomlFile {
 
     /// The 1-based line of a dotted key, or of the longest part of it that is in the file.
     pub fn locate(&self, key: &str) -> Option<usize> {
-        let root = DeTable::parse(&self.text).ok()?;
+        let root = self.tree()?;
         let mut found = None;
         descend(root.get_ref(), key, &mut found);
         found.map(|at| self.line_of(at))
@@ -95,12 +116,12 @@ impl TomlFile {
     /// Whether the file has exactly this dotted key.
     pub fn has(&self, key: &str) -> bool {
         let mut found = None;
-        DeTable::parse(&self.text).is_ok_and(|root| descend(root.get_ref(), key, &mut found))
+        self.tree().is_some_and(|root| descend(root.get_ref(), key, &mut found))
     }
 
     /// The dotted key whose name or value begins at or encloses a byte offset.
     fn key_at(&self, at: usize) -> Option<String> {
-        let root = DeTable::parse(&self.text).ok()?;
+        let root = self.tree()?;
         let mut best = None;
         enclosing(root.get_ref(), at, "", &mut best);
         best
@@ -214,5 +235,23 @@ mod tests {
         for cut in ["\"", "\"\\", "'", "\"\"\"", "#", "\"a\\\n"] {
             let _ = parse(cut.into());
         }
+    }
+
+    #[test]
+    fn small_tables_without_end_cost_no_tree() {
+        let meter = |text: String| {
+            let file = TomlFile::new("f.toml", text);
+            let (parsed, took) = crate::simulate::meter::measure(|| file.parse::<toml::Table>());
+            assert!(took.peak > 0, "the meter is the allocator of this test");
+            assert!(took.peak < 64 * file.text.len() as u64, "{} for {} bytes", took.peak, file.text.len());
+            parsed.unwrap_err()
+        };
+        // Broken: the parser of trees would go on behind the first error and keep what it finds.
+        for part in ["{.0 } }, ", "{ buc10.0 } }, ", ".0 = { ", "{b=1},"] {
+            assert!(meter(format!("a = 1\nt = [\"x\", {{ {}", part.repeat(4_000))).line >= 2);
+        }
+        let sound = meter(format!("t = [{}]", "{b=1},".repeat(10_000)));
+        assert_eq!((sound.line, &*sound.message), (1, "10000 tables in 60006 bytes"));
+        assert!(meter(format!("[t]\n{}", (0..6_000).map(|n| format!("{n}.a=1\n")).collect::<String>())).line == 1);
     }
 }

@@ -194,6 +194,38 @@ fn a_repeated_prediction_id_keeps_the_first_record() {
 }
 
 #[test]
+fn the_newest_of_one_millisecond_are_any_of_it_and_each_is_given_once() {
+    on_both(|open| {
+        let p = open();
+        let old: Vec<_> = (0..300).map(|i| prediction(1_000 + i, i, "a").into()).collect();
+        wait(p.predictions.append(old)).unwrap();
+        // One instant, in groups of which each has low and high ids; and one group that begins before it.
+        let crowd: Vec<_> = (0..6_000u64).map(|i| Arc::new(prediction(5_000, i * 7919 % 6_000, "ab"))).collect();
+        crowd.chunks(150).for_each(|c| wait(p.predictions.append(c.to_vec())).unwrap());
+        let across = [prediction(3_500, 1, "b"), prediction(5_000, 7_000, "b"), prediction(5_000, 11, "ab")];
+        wait(p.predictions.append(across.into_iter().map(Arc::new).collect())).unwrap();
+        let mut opened = Some(p);
+        for _ in 0..2 {
+            let p = opened.take().unwrap_or_else(&mut *open);
+            let newest = |model, limit| -> Vec<PredictionId> {
+                p.predictions.newest(model, limit).unwrap().into_iter().map(|r| r.id).collect()
+            };
+            for limit in [1, 10, 1_000, 6_001] {
+                let found = newest(None, limit);
+                assert_eq!(found.len(), limit);
+                assert!(found.windows(2).all(|w| w[0] > w[1]) && found.iter().all(|id| id.millis() == 5_000));
+            }
+            let more = newest(None, 6_100);
+            assert_eq!(more.len(), 6_100);
+            assert_eq!((more[6_001].millis(), more[6_002].millis(), more[6_099].millis()), (3_500, 1_299, 1_202));
+            let b: Vec<u64> = newest(Some("b"), 9).into_iter().map(PredictionId::millis).collect();
+            assert_eq!(b, [5_000, 3_500]);
+            assert_eq!(newest(None, 9_000).len(), 6_302);
+        }
+    });
+}
+
+#[test]
 fn predictions_after_a_position_as_they_came() {
     on_both(|open| {
         let p = open();

@@ -15,6 +15,7 @@ mod keeper;
 mod layouts;
 mod log;
 pub mod memory;
+mod pages;
 mod prediction_block;
 mod predictions;
 mod predictions_after;

@@ -6,6 +6,8 @@
 //! else, however blocks overlap. The key tells the last id, so only covering blocks are decoded.
 //! Blocks of more than a day are cut, which leaves 28 classes; live traffic uses the lowest few.
 
+mod newest;
+
 use super::codec::{self, CodecError};
 use super::log::{Framed, Layout, LogFiles, SegmentedLog};
 use super::prediction_block;
@@ -145,29 +147,6 @@ impl Ord for Item {
     }
 }
 
-impl SegmentedLog<PredictionRecord> {
-    /// Highest id on disk: the end of the last block of some class.
-    fn newest_id(&self) -> Result<Option<PredictionId>, StoreError> {
-        let mut newest = None;
-        for n in self.files.segments.numbers() {
-            let Some(db) = self.files.segments.readable(n)? else { continue };
-            for class in 0..CLASSES {
-                // A key that cannot be read is met, and reported, by the scan that follows.
-                let last = segment::guarded(|| {
-                    db.range(vec![class]..vec![class + 1]).next_back().transpose().map_err(segment::engine)
-                });
-                match last {
-                    Ok(Some((key, _))) => newest = newest.max(Some(last_id(&key))),
-                    Ok(None) => {}
-                    Err(StoreError::Corrupt(_)) => newest = Some(PredictionId(u128::MAX)),
-                    Err(e) => return Err(e),
-                }
-            }
-        }
-        Ok(newest)
-    }
-}
-
 impl PredictionLog for SegmentedLog<PredictionRecord> {
     fn accepting(&self) -> Result<(), StoreError> {
         self.files.accepting()
@@ -201,31 +180,8 @@ impl PredictionLog for SegmentedLog<PredictionRecord> {
         Ok(None)
     }
 
-    /// Looks back from the newest id over stretches of growing length; each record is read once.
     fn newest(&self, model: Option<&str>, limit: usize) -> Result<Vec<PredictionRecord>, StoreError> {
-        let Some(newest) = self.newest_id()?.filter(|_| limit > 0) else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        let (mut back_ms, mut until) = (1_000u64, u128::MAX);
-        loop {
-            let from = (newest.millis().saturating_sub(back_ms) as u128) << 80;
-            let wanted = limit - found.len();
-            let mut stretch = VecDeque::new();
-            self.scan(model, PredictionId(from), &mut |r| {
-                if r.id.0 >= until {
-                    return ControlFlow::Break(());
-                }
-                if stretch.len() == wanted {
-                    stretch.pop_front();
-                }
-                stretch.push_back(r);
-                ControlFlow::Continue(())
-            })?;
-            found.extend(stretch.into_iter().rev());
-            if found.len() >= limit || from == 0 {
-                return Ok(found);
-            }
-            (back_ms, until) = (back_ms.saturating_mul(4), from);
-        }
+        newest::newest(self, model, limit)
     }
 
     fn position(&self) -> u64 {

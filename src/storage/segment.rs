@@ -8,6 +8,7 @@ use super::codec::{self, SegmentSum};
 use super::engine::NOT_OPEN;
 pub use super::engine::{engine, guarded, io, make_durable, open_sled, sync_dir};
 use super::health::Health;
+pub use super::pages::{Block, after, page, page_back, part_key, put, resume};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -17,13 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use understudy_actors::ports::StoreError;
 
-/// Largest value given to sled. Pages of 128 KiB and more move to files that no flush covers, and a page
-/// gathers ten or so changes, so a value must be much smaller; larger frames are cut into parts.
-pub const MAX_VALUE: usize = 4 * 1024;
 /// Ending of a segment that is being deleted.
 const DROPPED: &str = ".dropped";
-/// Blocks that a reader takes at a time.
-const PAGE: usize = 16;
 
 /// Snapshot files of the engine in a segment.
 fn snapshots(path: &Path) -> Vec<PathBuf> {
@@ -67,68 +63,6 @@ pub fn quarantine(root: &Path, path: &Path, name: &str, reason: &str) -> Result<
     let note = target.with_extension("reason");
     fs::write(&note, format!("{reason}\n")).map_err(|e| io(&note, e))?;
     Ok(target)
-}
-
-/// Adds a frame to a batch under `key ++ part`, cut into values that sled keeps inline.
-pub fn put(batch: &mut sled::Batch, key: &[u8], frame: &[u8]) -> u16 {
-    let mut part = 0u16;
-    for chunk in frame.chunks(MAX_VALUE) {
-        batch.insert(part_key(key, part), chunk);
-        part += 1;
-    }
-    part
-}
-
-pub fn part_key(key: &[u8], part: u16) -> Vec<u8> {
-    [key, &part.to_be_bytes()[..]].concat()
-}
-
-/// A key of a block and its frame, unchecked.
-pub type Block = (Vec<u8>, Vec<u8>);
-
-/// Up to a page of blocks with keys from `start` up to and including `end`, parts put together.
-pub fn page(db: &sled::Db, start: &[u8], end: &[u8]) -> Result<Vec<Block>, StoreError> {
-    guarded(|| {
-        let (mut out, mut missing): (Vec<Block>, usize) = (Vec::new(), 0);
-        for item in db.range(start.to_vec()..=part_key(end, u16::MAX)) {
-            let (k, v) = item.map_err(engine)?;
-            let Some((key, part)) = k.split_at_checked(k.len().saturating_sub(2)) else { continue };
-            if part == [0, 0] {
-                if out.len() == PAGE {
-                    break;
-                }
-                missing = codec::frame_len(&v).unwrap_or(0).saturating_sub(v.len());
-                out.push((key.to_vec(), v.to_vec()));
-            } else if let Some((last, frame)) = out.last_mut()
-                && last == key
-                && missing > 0
-            {
-                missing = missing.saturating_sub(v.len());
-                frame.extend_from_slice(&v);
-            }
-        }
-        Ok(out)
-    })
-}
-
-/// The first key after every part of `key`.
-pub fn after(key: &[u8]) -> Vec<u8> {
-    [key, &[0xff, 0xff, 0xff]].concat()
-}
-
-/// Where reading can go on behind a place that the engine cannot read: the first key that is reached from the end.
-pub fn resume(db: &sled::Db, start: &[u8], end: &[u8]) -> Option<Vec<u8>> {
-    let mut reached: Option<Vec<u8>> = None;
-    let _ = guarded(|| {
-        for key in db.range(start.to_vec()..=part_key(end, u16::MAX)).keys().rev() {
-            let key = key.map_err(engine)?;
-            if key.ends_with(&[0, 0]) {
-                reached = Some(key[..key.len() - 2].to_vec());
-            }
-        }
-        Ok(())
-    });
-    reached.filter(|key| key.as_slice() > start)
 }
 
 /// A page of blocks; where the engine cannot read, what follows behind that place. Every damage is reported.

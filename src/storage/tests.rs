@@ -323,3 +323,18 @@ fn state_that_went_back_to_an_earlier_save_is_set_aside() {
     assert!(matches!(&w[..], [Warning::Quarantined { name, .. }] if name == "state"), "{w:?}");
     assert_eq!((s.features().watermark(0).unwrap(), s.features().load(0, EntityHash(1)).unwrap()), (0, None));
 }
+
+/// A stream's clock stands still while thousands are answered.
+#[test]
+fn the_newest_of_a_crowded_millisecond_cost_what_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = Store::open(dir.path(), options()).unwrap();
+    let all: Vec<_> = (0..12_000u64).map(|i| Arc::new(prediction(5_000, i * 7919 % 12_000, "m"))).collect();
+    for group in all.chunks(200) {
+        s.predictions().append(group.to_vec()).blocking_recv().unwrap().unwrap();
+    }
+    let (found, took) = crate::simulate::meter::measure(|| s.predictions().newest(None, 10).unwrap());
+    assert_eq!(found.len(), 10);
+    assert!(took.calls > 0, "the meter is the allocator of this test");
+    assert!(took.calls < 12_000, "{took:?}: fewer allocations than there are records");
+}
